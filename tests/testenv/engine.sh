@@ -1,0 +1,40 @@
+# Runs in mount and pid namespaces of its own: whatever is mounted or started here is
+# gone when the first process of the namespaces is killed.
+set -eu
+dir=$1
+
+# Nothing the engine keeps in fixed places is seen outside, nor the other way round.
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/lock
+if [ -d /etc/docker ]; then mount -t tmpfs -o mode=755 tmpfs /etc/docker; fi
+
+# Machines without an init system have no control groups mounted.
+if [ ! -e /sys/fs/cgroup/cgroup.controllers ] && [ ! -d /sys/fs/cgroup/memory ]; then
+    if [ "$(grep -c '^[a-z_]*	0	' /proc/cgroups)" -gt 3 ]; then
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    else
+        mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+        for controller in cpu cpuacct cpuset memory devices freezer blkio pids; do
+            mkdir "/sys/fs/cgroup/$controller"
+            mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller" || rmdir "/sys/fs/cgroup/$controller"
+        done
+    fi
+fi
+
+mkdir "$dir/data"
+mount -t tmpfs -o mode=711 tmpfs "$dir/data"
+cat >"$dir/containerd.toml" <<TOML
+version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.restart"]
+[plugins."io.containerd.internal.v1.opt"]
+  path = "$dir/data/opt"
+TOML
+containerd --config "$dir/containerd.toml" --root "$dir/data/containerd" --state /run/containerd-state \
+    --address "$dir/containerd.sock" >"$dir/containerd.log" 2>&1 &
+if [ "$2" = docker ]; then
+    dockerd --iptables=false --ip6tables=false --bridge=none --containerd "$dir/containerd.sock" \
+        --data-root "$dir/data/docker" --exec-root /run/docker -p /run/docker.pid \
+        -H "unix://$dir/docker.sock" >"$dir/dockerd.log" 2>&1 &
+fi
+# Ends when either daemon does. Nobody else reaps what the containers leave.
+wait -n

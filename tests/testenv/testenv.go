@@ -1,0 +1,214 @@
+package testenv
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// packages tells which Debian package has a tool, where the two names differ.
+var packages = map[string]string{
+	"bsdtar":          "libarchive-tools",
+	"containerd":      "containerd",
+	"ctr":             "containerd",
+	"docker":          "docker.io (and docker-cli, where there is one)",
+	"dockerd":         "docker.io",
+	"getcap":          "libcap2-bin",
+	"getfattr":        "attr",
+	"newgidmap":       "uidmap",
+	"newuidmap":       "uidmap",
+	"nsenter":         "util-linux",
+	"redis-check-rdb": "redis-tools",
+	"redis-cli":       "redis-tools",
+	"redis-server":    "redis-tools",
+	"setcap":          "libcap2-bin",
+	"setfattr":        "attr",
+	"setpriv":         "util-linux",
+	"systemd-nspawn":  "systemd-container",
+	"unshare":         "util-linux",
+	"useradd":         "passwd",
+	"xz":              "xz-utils",
+}
+
+// missing ends a test that lacks something: skipped where only unit tests were
+// asked for, failed everywhere else.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("OCIBUNDLE_TEST") == "unit" {
+		t.Skipf(format, args...)
+	}
+	t.Fatalf(format, args...)
+}
+
+// NeedRoot ends the test unless it runs as root.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "this test needs root: run it as root, or set OCIBUNDLE_TEST=unit to leave such tests out")
+	}
+}
+
+// NeedTool ends the test unless every named program is installed. It returns the
+// path of the first one.
+func NeedTool(t testing.TB, names ...string) string {
+	t.Helper()
+	var first string
+	for i, name := range names {
+		path, err := lookTool(name)
+		if err != nil {
+			pkg := name
+			if p := packages[name]; p != "" {
+				pkg = p
+			}
+			missing(t, "this test needs %s: apt-get install %s (or run tests/setup.sh as root)", name, pkg)
+		}
+		if i == 0 {
+			first = path
+		}
+	}
+	return first
+}
+
+// lookTool finds a program also in the sbin directories, which an ordinary user's
+// PATH lacks.
+func lookTool(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return p, nil
+		}
+	}
+	return "", err
+}
+
+// ModuleRoot returns the directory of the program's go.mod.
+func ModuleRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && bytes.HasPrefix(mod, []byte("module ocibundle\n")) {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("find the module's root: no go.mod of module ocibundle above the working directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+type build struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+func (b *build) binary(t testing.TB, cgo string, flags ...string) string {
+	t.Helper()
+	b.once.Do(func() {
+		dir, err := sharedDir("bin")
+		if err != nil {
+			b.err = err
+			return
+		}
+		path := filepath.Join(dir, "ocibundle")
+		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), ".")...)
+		cmd.Dir = ModuleRoot(t)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("build ocibundle: %w\n%s", err, out)
+			return
+		}
+		b.path = path
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	// A t.Fatal inside once.Do leaves the Once done and both fields empty.
+	if b.path == "" {
+		t.Fatal("build ocibundle: an earlier test could not")
+	}
+	return b.path
+}
+
+var plain, race build
+
+// Binary builds the program, static as it is shipped, once per test process and
+// returns its path. Every user may execute it.
+func Binary(t testing.TB) string {
+	t.Helper()
+	return plain.binary(t, "0")
+}
+
+// BinaryRace is Binary with the race detector in it. It needs a C compiler.
+func BinaryRace(t testing.TB) string {
+	t.Helper()
+	NeedTool(t, "gcc")
+	return race.binary(t, "1", "-race")
+}
+
+// Tag is part of the name of everything this test process makes: directories,
+// users, containers, control groups. It is what a search for leftovers looks for.
+var Tag = fmt.Sprintf("obt%d", os.Getpid())
+
+var counter atomic.Int64
+
+// Name returns a name that nobody else uses, for a container or the like:
+// lower-case letters and digits, at most 20 of them.
+func Name() string {
+	return fmt.Sprintf("%sx%d", Tag, counter.Add(1))
+}
+
+// sharedDir makes a directory that everybody may enter and that is removed when
+// the process ends.
+func sharedDir(kind string) (string, error) {
+	dir, err := os.MkdirTemp("", Tag+"-"+kind+"-")
+	if err != nil {
+		return "", err
+	}
+	if err := theJanitor.register("dir", dir); err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755)
+}
+
+// Dir makes a directory that every user may enter (unlike t.TempDir) and removes
+// it with all below it, mounts included, at the end of the test.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := sharedDir("dir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := removeDir(dir); err != nil {
+			t.Errorf("remove the test's directory: %v", err)
+		}
+	})
+	return dir
+}
+
+// Output runs cmd and returns what it printed on stdout. Anything but exit status
+// 0 ends the test and shows stderr.
+func Output(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout = &stdout
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("run %s: %v\n%s%s", strings.Join(cmd.Args, " "), err, stdout.Bytes(), stderr.Bytes())
+	}
+	return stdout.String()
+}
