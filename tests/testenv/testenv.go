@@ -2,6 +2,8 @@ package testenv
 
 import (
 	"bytes"
+	_ "embed"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,28 +14,17 @@ import (
 	"testing"
 )
 
-// packages tells which Debian package has a tool, where the two names differ.
-var packages = map[string]string{
-	"bsdtar":          "libarchive-tools",
-	"containerd":      "containerd",
-	"ctr":             "containerd",
-	"docker":          "docker.io (and docker-cli, where there is one)",
-	"dockerd":         "docker.io",
-	"getcap":          "libcap2-bin",
-	"getfattr":        "attr",
-	"newgidmap":       "uidmap",
-	"newuidmap":       "uidmap",
-	"nsenter":         "util-linux",
-	"redis-check-rdb": "redis-tools",
-	"redis-cli":       "redis-tools",
-	"redis-server":    "redis-tools",
-	"setcap":          "libcap2-bin",
-	"setfattr":        "attr",
-	"setpriv":         "util-linux",
-	"systemd-nspawn":  "systemd-container",
-	"unshare":         "util-linux",
-	"useradd":         "passwd",
-	"xz":              "xz-utils",
+//go:embed tools.txt
+var tools string
+
+// packageOf names the Debian package that has a program.
+func packageOf(program string) (string, bool) {
+	for line := range strings.Lines(tools) {
+		if fields := strings.Fields(line); fields[0] == program {
+			return fields[1], true
+		}
+	}
+	return "", false
 }
 
 // missing ends a test that lacks something: skipped where only unit tests were
@@ -60,12 +51,12 @@ func NeedTool(t testing.TB, names ...string) string {
 	t.Helper()
 	var first string
 	for i, name := range names {
+		pkg, ok := packageOf(name)
+		if !ok {
+			t.Fatalf("this test needs %s, which tests/testenv/tools.txt does not list", name)
+		}
 		path, err := lookTool(name)
 		if err != nil {
-			pkg := name
-			if p := packages[name]; p != "" {
-				pkg = p
-			}
 			missing(t, "this test needs %s: apt-get install %s (or run tests/setup.sh as root)", name, pkg)
 		}
 		if i == 0 {
@@ -109,54 +100,55 @@ func ModuleRoot(t testing.TB) string {
 	}
 }
 
-type build struct {
-	once sync.Once
-	path string
-	err  error
+func build(t testing.TB, cgo string, flags ...string) (string, error) {
+	dir, err := sharedDir("bin")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "ocibundle")
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), ".")...)
+	cmd.Dir = ModuleRoot(t)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build ocibundle: %w\n%s", err, out)
+	}
+	return path, nil
 }
 
-func (b *build) binary(t testing.TB, cgo string, flags ...string) string {
+// A shared thing takes a while to make and is made once per process.
+type shared struct {
+	once  sync.Once
+	value string
+	err   error
+}
+
+func (s *shared) get(t testing.TB, make func() (string, error)) string {
 	t.Helper()
-	b.once.Do(func() {
-		dir, err := sharedDir("bin")
-		if err != nil {
-			b.err = err
-			return
-		}
-		path := filepath.Join(dir, "ocibundle")
-		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), ".")...)
-		cmd.Dir = ModuleRoot(t)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("build ocibundle: %w\n%s", err, out)
-			return
-		}
-		b.path = path
+	s.once.Do(func() {
+		// A t.Fatal within make leaves this error.
+		s.err = errors.New("an earlier test could not make what this one shares with it")
+		s.value, s.err = make()
 	})
-	if b.err != nil {
-		t.Fatal(b.err)
+	if s.err != nil {
+		t.Fatal(s.err)
 	}
-	// A t.Fatal inside once.Do leaves the Once done and both fields empty.
-	if b.path == "" {
-		t.Fatal("build ocibundle: an earlier test could not")
-	}
-	return b.path
+	return s.value
 }
 
-var plain, race build
+var plain, race shared
 
 // Binary builds the program, static as it is shipped, once per test process and
 // returns its path. Every user may execute it.
 func Binary(t testing.TB) string {
 	t.Helper()
-	return plain.binary(t, "0")
+	return plain.get(t, func() (string, error) { return build(t, "0") })
 }
 
 // BinaryRace is Binary with the race detector in it. It needs a C compiler.
 func BinaryRace(t testing.TB) string {
 	t.Helper()
 	NeedTool(t, "gcc")
-	return race.binary(t, "1", "-race")
+	return race.get(t, func() (string, error) { return build(t, "1", "-race") })
 }
 
 // Tag is part of the name of everything this test process makes: directories,
