@@ -1,0 +1,679 @@
+package userns
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary stands in for the program: with roleVar set it does what main would do, in whatever namespace Enter
+// finds, as whatever user the test started it.
+const (
+	roleVar    = "USERNS_TEST_ROLE"
+	requestVar = "USERNS_TEST_REQUEST"
+	scriptVar  = "USERNS_TEST_SCRIPT"
+)
+
+// report is what the stand-in prints.
+type report struct {
+	State   State
+	Kind    Kind   // of an *Error
+	Error   string // of any error
+	Subject string
+	Args    []string
+	Environ []string
+	CapEff  string
+	Output  string // of the script
+}
+
+func TestMain(m *testing.M) {
+	role := os.Getenv(roleVar)
+	if role == "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(standIn(role))
+}
+
+func standIn(role string) int {
+	if rule, ok := strings.CutPrefix(role, "seccomp:"); ok {
+		return underFilter(rule)
+	}
+	if count, ok := strings.CutPrefix(role, "nest:"); ok {
+		return nest(count)
+	}
+	if then, ok := strings.CutPrefix(role, "nested:"); ok {
+		return nested(then)
+	}
+	var r Request
+	if err := json.Unmarshal([]byte(os.Getenv(requestVar)), &r); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	s, err := Enter(ctx, r)
+	if e, ok := errors.AsType[*Exited](err); ok {
+		return e.Code
+	}
+	out := report{State: s, Args: os.Args[1:], Environ: os.Environ()}
+	if err != nil {
+		out.Error = err.Error()
+		if e, ok := errors.AsType[*Error](err); ok {
+			out.Kind, out.Subject = e.Kind, e.Subject
+		}
+		json.NewEncoder(os.Stdout).Encode(out)
+		return 0
+	}
+	switch role {
+	case "exit":
+		return 7
+	case "killed":
+		unix.Kill(os.Getpid(), unix.SIGKILL)
+		select {}
+	case "wait":
+		fmt.Println("ready")
+		<-ctx.Done()
+		fmt.Println("cancelled")
+		return 5
+	}
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	for line := range strings.Lines(string(status)) {
+		if v, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			out.CapEff = strings.TrimSpace(v)
+		}
+	}
+	if script := os.Getenv(scriptVar); script != "" {
+		cmd := exec.Command("/bin/sh", "-euc", script)
+		cmd.Stdin = os.Stdin
+		text, err := cmd.CombinedOutput()
+		out.Output = string(text)
+		if err != nil {
+			out.Error = err.Error()
+		}
+	}
+	json.NewEncoder(os.Stdout).Encode(out)
+	return 0
+}
+
+// underFilter runs the stand-in as an ordinary user with a seccomp filter that answers EPERM to what rule names, as a
+// container engine's default profile does. Root needs no no_new_privs for that.
+func underFilter(rule string) int {
+	runtime.LockOSThread()
+	type ins = unix.SockFilter
+	load := func(offset uint32) ins { return ins{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset} }
+	deny := ins{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.EPERM)} // SECCOMP_RET_ERRNO
+	allow := ins{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000}                     // SECCOMP_RET_ALLOW
+	var prog []ins
+	switch rule {
+	case "clone":
+		prog = []ins{
+			load(0),
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_CLONE, Jf: 3},
+			load(16), // the lower half of the first argument
+			{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.CLONE_NEWUSER, Jf: 1},
+			deny, allow,
+		}
+	case "fchown":
+		prog = []ins{load(0), {Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_FCHOWN, Jf: 1}, deny, allow}
+	case "fsetxattr":
+		prog = []ins{load(0), {Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_FSETXATTR, Jf: 1}, deny, allow}
+	}
+	filter := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&filter)), 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "set filter:", err)
+		return 99
+	}
+	return again("report", userAttr())
+}
+
+// nest runs the stand-in in a user namespace that has the first ids of this one, and there does what then says: "root"
+// stays root, "user" does not, "limit" does not either and allows no further namespace (the sysctl belongs to the
+// namespace, so the host's is not touched).
+func nest(spec string) int {
+	number, then, _ := strings.Cut(spec, ":")
+	count, err := strconv.Atoi(number)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: count}}
+	return again("nested:"+then, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true})
+}
+
+func nested(then string) int {
+	if then == "root" {
+		return again("report", nil)
+	}
+	if then == "limit" {
+		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 99
+		}
+	}
+	return again("report", userAttr())
+}
+
+func userAttr() *syscall.SysProcAttr {
+	id := func(name string) uint32 {
+		n, _ := strconv.Atoi(os.Getenv(name))
+		return uint32(n)
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id("USERNS_TEST_UID"), Gid: id("USERNS_TEST_GID")}}
+}
+
+func again(role string, attr *syscall.SysProcAttr) int {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), roleVar+"="+role)
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = os.Stdout, os.Stderr, attr
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "run as %s: %v\n", role, err)
+		return 99
+	}
+	return 0
+}
+
+// world is a user and a directory of its own with the test binary in it.
+type world struct {
+	t   *testing.T
+	uid int
+	gid int
+	dir string // the user's, 0755, below a directory anybody can search
+	bin string
+}
+
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Getenv("OCIBUNDLE_TEST") == "unit" {
+		t.Skip("OCIBUNDLE_TEST=unit leaves out what needs root")
+	}
+	if os.Geteuid() != 0 {
+		t.Fatal("needs root, to create users (OCIBUNDLE_TEST=unit leaves these tests out)")
+	}
+	for tool, pkg := range map[string]string{"newuidmap": "uidmap", "newgidmap": "uidmap", "useradd": "passwd", "unshare": "util-linux", "setpriv": "util-linux", "getcap": "libcap2-bin"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("needs %s: apt-get install %s", tool, pkg)
+		}
+	}
+}
+
+// newWorld creates a user with the given subordinate ranges ("NAME:100000:10", where NAME stands for its name and UID
+// for its id), and removes it when the test ends.
+func newWorld(t *testing.T, subuid, subgid string) *world {
+	t.Helper()
+	needsRoot(t)
+	base, err := os.MkdirTemp("", "obns-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	w := &world{t: t, dir: filepath.Join(base, "user"), bin: filepath.Join(base, "userns.test")}
+	name := strings.Replace(filepath.Base(base), "-", "", 1)
+	// --system: no ranges of useradd's own choice
+	mustRun(t, "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", w.dir, "--shell", "/bin/sh", name)
+	t.Cleanup(func() { mustRun(t, "userdel", name) })
+	text, err := exec.Command("id", "-u", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.uid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+		t.Fatal(err)
+	}
+	text, err = exec.Command("id", "-g", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.gid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+		t.Fatal(err)
+	}
+	for path, ranges := range map[string]string{subuidFile: subuid, subgidFile: subgid} {
+		if ranges != "" {
+			ranges = strings.NewReplacer("NAME", name, "UID", strconv.Itoa(w.uid), " ", "\n").Replace(ranges) + "\n"
+			editSubIDs(t, path, func(old string) string { return old + ranges })
+			t.Cleanup(func() {
+				editSubIDs(t, path, func(old string) string { return strings.Replace(old, ranges, "", 1) })
+			})
+		}
+	}
+
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.Chmod(base, 0o755), os.WriteFile(w.bin, self, 0o755), os.Mkdir(w.dir, 0o755), os.Chown(w.dir, w.uid, w.gid)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// editSubIDs changes a file under the lock that the passwd tools use.
+func editSubIDs(t *testing.T, path string, change func(string) string) {
+	t.Helper()
+	lock := path + ".lock"
+	for {
+		f, err := os.OpenFile(lock, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if errors.Is(err, os.ErrExist) {
+			unix.Nanosleep(&unix.Timespec{Nsec: 10_000_000}, nil)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(f, "%d\x00", os.Getpid())
+		f.Close()
+		break
+	}
+	defer os.Remove(lock)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(change(string(old))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustRun(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v: %s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// command is the stand-in in a role, as the world's user, through the wrapper command if there is one.
+func (w *world) command(role string, r Request, script string, wrapper ...string) *exec.Cmd {
+	w.t.Helper()
+	request, err := json.Marshal(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	argv := append(slices.Clone(wrapper), w.bin, "--one", "two words")
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = w.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), roleVar + "=" + role, requestVar + "=" + string(request), scriptVar + "=" + script,
+		"USERNS_TEST_UID=" + strconv.Itoa(w.uid), "USERNS_TEST_GID=" + strconv.Itoa(w.gid)}
+	cmd.Stderr = os.Stderr
+	if len(wrapper) == 0 || wrapper[0] == "setpriv" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(w.uid), Gid: uint32(w.gid)}}
+	}
+	return cmd
+}
+
+func (w *world) run(cmd *exec.Cmd) report {
+	w.t.Helper()
+	out, err := cmd.Output()
+	if err != nil {
+		w.t.Fatalf("%q: %v: %s", cmd.Args, err, out)
+	}
+	var r report
+	d := json.NewDecoder(bytes.NewReader(out))
+	if err := d.Decode(&r); err != nil {
+		w.t.Fatalf("%q: %v: %s", cmd.Args, err, out)
+	}
+	if d.More() {
+		w.t.Fatalf("both the outer and the inner process worked: %s", out)
+	}
+	return r
+}
+
+func (w *world) report(r Request, script string, wrapper ...string) report {
+	w.t.Helper()
+	return w.run(w.command("report", r, script, wrapper...))
+}
+
+// needed is CapEff with neededCaps.
+func needed() string {
+	var set uint64
+	for _, c := range neededCaps {
+		set |= 1 << c
+	}
+	return fmt.Sprintf("%016x", set)
+}
+
+const mapScript = `cat /proc/self/uid_map /proc/self/gid_map`
+
+func fields(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func TestEnterSubid(t *testing.T) {
+	w := newWorld(t, "NAME:100000:1000", "NAME:200000:500 UID:300000:500")
+	r := w.report(Request{}, mapScript)
+	wantMap := fmt.Sprintf("0 %d 1 1 100000 1000 0 %d 1 1 200000 500 501 300000 500", w.uid, w.gid)
+	if fields(r.Output) != wantMap {
+		t.Errorf("maps %q (%s), want %q", fields(r.Output), r.Error, wantMap)
+	}
+	s := r.State
+	host := fmt.Sprintf("0:%d:1 1:200000:500 501:300000:500", w.gid)
+	if s.Mode != ModeSubid || !s.InNamespace || mapString(s.Host.GIDMaps) != host || mapString(s.Disk.UIDMaps) != "0:0:1 1:1:1000" || s.CapRootID != 0 || s.Notes != nil {
+		t.Errorf("state %+v", s)
+	}
+	if r.CapEff != needed() {
+		t.Errorf("capabilities %s, want %s", r.CapEff, needed())
+	}
+	if !slices.Equal(r.Args, []string{"--one", "two words"}) {
+		t.Errorf("arguments %q", r.Args)
+	}
+	if slices.ContainsFunc(r.Environ, func(v string) bool { return strings.HasPrefix(v, marker) }) {
+		t.Errorf("environment %q", r.Environ)
+	}
+
+	// Files get the owners that the mapping says, and can be removed again. The umask is the caller's.
+	r = w.report(Request{}, `echo x > f; chown 1:501 f; chmod 4600 f; mkdir -m 0700 d; touch d/g; chown 33:33 d d/g`)
+	if r.Error != "" {
+		t.Fatalf("write: %s: %s", r.Error, r.Output)
+	}
+	for name, want := range map[string]string{"f": "100000 300000 4600", "d": "100032 200032 700", "d/g": "100032 200032 644"} {
+		if got := fields(mustRun(t, "stat", "-c", "%u %g %a", filepath.Join(w.dir, name))); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+	for _, mode := range []Mode{ModeWidest, ModeSelf} { // removable, whatever the mode
+		if r = w.report(Request{Mode: mode}, `cat d/g f; rm -r d; mkdir -m 0700 d; touch d/g; chown 33:33 d d/g`); r.Error != "" || r.Output != "x\n" {
+			t.Errorf("%s: %s: %s", mode, r.Error, r.Output)
+		}
+	}
+}
+
+// What the user gave to the process is still there for the inner one: stdin unread, files at their numbers, and nothing
+// of ours beside them.
+func TestEnterKeepsFiles(t *testing.T) {
+	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	f, err := os.CreateTemp(w.dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	io.WriteString(f, "from 3\n")
+	f.Chmod(0o644)
+	run := func(wrapper ...string) string {
+		cmd := w.command("report", Request{}, `cat; cat /dev/fd/3; ls /proc/self/fd`, wrapper...)
+		cmd.Stdin = strings.NewReader("from stdin\n")
+		cmd.ExtraFiles = []*os.File{f}
+		r := w.run(cmd)
+		if r.Error != "" {
+			t.Errorf("%s: %s", r.Error, r.Output)
+		}
+		return fields(r.Output)
+	}
+	// Root enters no namespace. The test's own parent may have left files open: they count on both sides.
+	got, want := run(), run("env")
+	if got != want || !strings.HasPrefix(want, "from stdin from 3 0 1 ") {
+		t.Errorf("in the namespace %q, without one %q", got, want)
+	}
+}
+
+func TestEnterModes(t *testing.T) {
+	w := newWorld(t, "NAME:100000:1000", "NAME:100000:1000")
+	wide := fmt.Sprintf("0 %d 1 1 100000 1000 0 %d 1 1 100000 1000", w.uid, w.gid)
+	one := fmt.Sprintf("0 %d 1 0 %d 1", w.uid, w.gid)
+
+	t.Run("self", func(t *testing.T) {
+		r := w.report(Request{Mode: ModeSelf}, mapScript)
+		if fields(r.Output) != wide || mapString(r.State.Host.UIDMaps) != fmt.Sprintf("0:%d:1", w.uid) || mapString(r.State.Disk.UIDMaps) != "0:0:1" || r.State.Notes != nil {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("explicit", func(t *testing.T) {
+		m := maps(t, fmt.Sprintf("0:100100:10 10:%d:1", w.uid))
+		r := w.report(Request{Mode: ModeExplicit, UIDMap: m, GIDMap: maps(t, "0:100000:5")}, `touch e; chown 101:1 e`)
+		if mapString(r.State.Disk.UIDMaps) != "0:101:10 10:0:1" || r.State.CapRootID != 101 || r.Error != "" {
+			t.Errorf("%+v", r)
+		}
+		if got := fields(mustRun(t, "stat", "-c", "%u %g", filepath.Join(w.dir, "e"))); got != "100100 100000" {
+			t.Errorf("container root's file belongs to %s", got)
+		}
+	})
+	t.Run("no helper", func(t *testing.T) {
+		cmd := w.command("report", Request{Mode: ModeSubid}, "")
+		cmd.Env[0] = "PATH=/nonexistent"
+		if r := w.run(cmd); r.Kind != KindNoHelper || r.Subject != "newuidmap" {
+			t.Errorf("%+v", r)
+		}
+		cmd = w.command("report", Request{}, "/bin/"+mapScript)
+		cmd.Env[0] = "PATH=/nonexistent"
+		if r := w.run(cmd); r.State.Mode != ModeSelf || fields(strings.ReplaceAll(r.Output, "/bin/", "")) == "" || fields(r.Output) != one {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("no range", func(t *testing.T) {
+		other := newWorld(t, "", "NAME:100000:5")
+		if r := other.report(Request{Mode: ModeSubid}, ""); r.Kind != KindNoRange || r.Subject != "/etc/subuid" {
+			t.Errorf("%+v", r)
+		}
+		r := other.report(Request{}, mapScript)
+		if r.State.Mode != ModeSelf || fields(r.Output) != fmt.Sprintf("0 %d 1 0 %d 1", other.uid, other.gid) || r.CapEff != needed() {
+			t.Errorf("%+v", r)
+		}
+	})
+	t.Run("root", func(t *testing.T) {
+		cmd := w.command("report", Request{}, mapScript, "env")
+		if r := w.run(cmd); r.State.Mode != ModeNone || r.State.InNamespace || !r.State.Disk.Empty() {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// The range holds the user's own id, once by name and once by uid: the kernel refuses ids that are mapped twice.
+func TestEnterOwnIDInRange(t *testing.T) {
+	w := newWorld(t, "NAME:1:65000 UID:100:200", "NAME:1:65000")
+	r := w.report(Request{Mode: ModeSubid}, mapScript)
+	want := fmt.Sprintf("0 %d 1 1 1 %d %d %d %d", w.uid, w.uid-1, w.uid, w.uid+1, 65000-w.uid)
+	if !strings.HasPrefix(fields(r.Output), want) {
+		t.Errorf("maps %q (%s), want %q", fields(r.Output), r.Error, want)
+	}
+}
+
+func TestEnterForbidden(t *testing.T) {
+	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	noNewPrivs := []string{"setpriv", "--no-new-privs"}
+
+	for _, c := range []struct {
+		name    string
+		role    string
+		wrapper []string
+		kind    Kind
+		subject string
+		text    string
+		self    string // the note, or "one": a one-id namespace without a note
+	}{
+		{"sysctl", "nest:4294967295:limit", []string{"env"}, KindForbidden, "user.max_user_namespaces", "user.max_user_namespaces is 0", "no user namespace"},
+		{"seccomp", "seccomp:clone", []string{"env"}, KindForbidden, "seccomp", "operation not permitted", "no user namespace"},
+		{"capabilities denied", "seccomp:fchown", []string{"env"}, KindForbidden, "seccomp", "change owner in the user namespace: operation not permitted", "one"},
+		{"file capabilities denied", "seccomp:fsetxattr", []string{"env"}, KindForbidden, "seccomp", "set file capability", "no user namespace"},
+		{"no new privileges", "report", noNewPrivs, KindRefused, "newuidmap", "Operation not permitted", "one"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := w.run(w.command(c.role, Request{}, "", c.wrapper...))
+			if r.Kind != c.kind || r.Subject != c.subject || !strings.Contains(r.Error, c.text) || strings.Contains(r.Error, "\n") {
+				t.Errorf("subid: %+v", r)
+			}
+			r = w.run(w.command(c.role, Request{Mode: ModeSelf}, mapScript, c.wrapper...))
+			if c.self == "one" {
+				if want := fmt.Sprintf("0 %d 1 0 %d 1", w.uid, w.gid); fields(r.Output) != want || r.State.Notes != nil || r.CapEff != needed() {
+					t.Errorf("self: %+v", r)
+				}
+				return
+			}
+			if r.State.InNamespace || len(r.State.Notes) != 1 || !strings.HasPrefix(r.State.Notes[0], c.self) ||
+				mapString(r.State.Disk.UIDMaps) != fmt.Sprintf("0:%d:1", w.uid) || r.CapEff != "0000000000000000" {
+				t.Errorf("self: %+v", r)
+			}
+			if r = w.run(w.command(c.role, Request{Mode: ModeWidest}, "", c.wrapper...)); r.Error != "" || r.State.InNamespace || r.State.Notes != nil {
+				t.Errorf("widest: %+v", r)
+			}
+		})
+	}
+
+	t.Run("helper says no", func(t *testing.T) {
+		helper := filepath.Join(w.dir, "newuidmap")
+		if err := os.WriteFile(helper, []byte("#!/bin/sh\necho newuidmap: not today >&2\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := w.command("report", Request{}, "")
+		cmd.Env[0] = "PATH=" + w.dir + ":" + os.Getenv("PATH")
+		if r := w.run(cmd); r.Kind != KindRefused || r.Error != "write id maps: newuidmap: exit status 1: not today" {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// In a user namespace only what is mapped there can be mapped on.
+func TestEnterInsideNamespace(t *testing.T) {
+	w := newWorld(t, "NAME:100000:1000", "NAME:100000:1000")
+	r := w.run(w.command("nest:100010:user", Request{}, mapScript, "env"))
+	if want := fmt.Sprintf("0 %d 1 1 100000 10 0 %d 1 1 100000 10", w.uid, w.gid); fields(r.Output) != want || r.State.Mode != ModeSubid {
+		t.Errorf("user: %+v, want %s", r, want)
+	}
+	r = w.run(w.command("nest:100010:root", Request{}, "", "env"))
+	if r.State.Mode != ModeNone || mapString(r.State.Disk.UIDMaps) != "0:0:100010" || !r.State.Host.Empty() {
+		t.Errorf("root of a part: %+v", r)
+	}
+	r = w.run(w.command("nest:100010:root", Request{Mode: ModeExplicit, UIDMap: maps(t, "0:100000:11")}, "", "env"))
+	if r.Kind != KindOutside {
+		t.Errorf("map beyond it: %+v", r)
+	}
+	r = w.run(w.command("nest:1:root", Request{}, "", "env"))
+	if r.State.Mode != ModeSelf || r.State.InNamespace || mapString(r.State.Disk.UIDMaps) != "0:0:1" {
+		t.Errorf("root of one id: %+v", r)
+	}
+}
+
+// A version 2 capability that a namespaced process writes is stored as version 3 with the caller's uid, which is the root
+// of a one-id namespace too. Under a map that shifts the container's root, CapRootID is what has to be written.
+func TestEnterFileCapabilities(t *testing.T) {
+	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	for _, c := range []struct {
+		r    Request
+		root int
+	}{
+		{Request{Mode: ModeSubid}, w.uid},
+		{Request{Mode: ModeSelf}, w.uid},
+		{Request{Mode: ModeExplicit, UIDMap: maps(t, "0:100003:5"), GIDMap: maps(t, "0:100000:1")}, 100003},
+	} {
+		root := ""
+		if id := w.report(c.r, "").State.CapRootID; id != 0 {
+			root = fmt.Sprintf("-n %d", id)
+		}
+		if r := w.report(c.r, "rm -f c; cp /bin/true c; setcap "+root+" cap_net_bind_service+ep c"); r.Error != "" {
+			t.Errorf("%s: %s: %s", c.r.Mode, r.Error, r.Output)
+		}
+		got := fields(mustRun(t, "getcap", "-n", filepath.Join(w.dir, "c")))
+		if want := fmt.Sprintf("cap_net_bind_service=ep [rootid=%d]", c.root); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %s, want %s", c.r.Mode, got, want)
+		}
+	}
+}
+
+func exitCode(err error) int {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return e.ExitCode()
+	}
+	return 0
+}
+
+func TestEnterExitCodes(t *testing.T) {
+	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	if code := exitCode(w.command("exit", Request{}, "").Run()); code != 7 {
+		t.Errorf("status %d, want the inner process's 7", code)
+	}
+	if code := exitCode(w.command("killed", Request{}, "").Run()); code != 128+9 {
+		t.Errorf("status %d after SIGKILL, want 137", code)
+	}
+}
+
+// started is a stand-in that waits in its namespace, and what it prints from now on.
+func (w *world) started(wrapper ...string) (*exec.Cmd, io.Reader) {
+	w.t.Helper()
+	cmd := w.command("wait", Request{}, "", wrapper...)
+	r, out, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { r.Close() })
+	cmd.Stdout = out
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { cmd.Process.Kill() })
+	out.Close()
+	line := make([]byte, len("ready\n"))
+	if _, err := io.ReadFull(r, line); err != nil {
+		w.t.Fatalf("inner process: %v", err)
+	}
+	return cmd, r
+}
+
+func TestEnterSignals(t *testing.T) {
+	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		cmd, r := w.started()
+		cmd.Process.Signal(sig) // to the outer process alone
+		if out, err := io.ReadAll(r); err != nil || string(out) != "cancelled\n" {
+			t.Errorf("%v: inner process said %q, %v", sig, out, err)
+		}
+		if code := exitCode(cmd.Wait()); code != 5 {
+			t.Errorf("%v: status %d, want the inner process's 5", sig, code)
+		}
+	}
+	// A signal that the inner process does not catch.
+	cmd, r := w.started()
+	cmd.Process.Signal(syscall.SIGHUP)
+	io.ReadAll(r)
+	if code := exitCode(cmd.Wait()); code != 128+1 {
+		t.Errorf("SIGHUP: status %d, want 129", code)
+	}
+	// nohup: the signal stays ignored, in both.
+	cmd, r = w.started("setpriv", "nohup")
+	cmd.Process.Signal(syscall.SIGHUP)
+	cmd.Process.Signal(syscall.SIGTERM)
+	if out, err := io.ReadAll(r); err != nil || string(out) != "cancelled\n" {
+		t.Errorf("nohup: inner process said %q, %v", out, err)
+	}
+	if code := exitCode(cmd.Wait()); code != 5 {
+		t.Errorf("nohup: status %d, want 5", code)
+	}
+}
+
+// The inner process holds the write end of the pipe: it reads as ended only when that process is gone.
+func TestEnterDiesWithParent(t *testing.T) {
+	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	cmd, r := w.started()
+	cmd.Process.Kill()
+	if out, err := io.ReadAll(r); err != nil || len(out) > 0 {
+		t.Errorf("inner process said %q, %v", out, err)
+	}
+	cmd.Wait()
+}
+
+// The variable that marks the inner process is nobody's way in: with no pipes behind it, it is dropped and ignored.
+func TestStrayMarker(t *testing.T) {
+	w := newWorld(t, "", "")
+	cmd := w.command("report", Request{}, "")
+	cmd.Env = append(cmd.Env, marker+"="+strconv.Itoa(os.Getpid())+":0:1")
+	cmd.Stdin = nil // /dev/null
+	if r := w.run(cmd); r.State.Mode != ModeSelf || r.Error != "" {
+		t.Errorf("%+v", r)
+	}
+}

@@ -1,0 +1,327 @@
+package userns
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"github.com/moby/sys/user"
+)
+
+// caller is everything the choice of a mapping depends on. Ids are those of the namespace this process runs in.
+type caller struct {
+	uid, gid         int64
+	name             string    // for messages
+	subUIDs, subGIDs []idRange // its ranges, in file order
+	uids, gids       []idRange // the ids that exist here: all, unless we run in a user namespace
+	bounded          bool      // we run in a user namespace that lacks some ids
+	newuidmap        string    // path; empty: not found
+	newgidmap        string
+}
+
+func gather() (caller, error) {
+	c := caller{uid: int64(os.Geteuid()), gid: int64(os.Getegid())}
+	owners := []string{strconv.FormatInt(c.uid, 10)}
+	c.name = "uid " + owners[0]
+	// A name service other than files is not asked: that takes cgo. $USER serves users who are not in /etc/passwd, and
+	// is safe to believe: newuidmap checks for itself.
+	entries, err := user.ParsePasswdFileFilter("/etc/passwd", func(u user.User) bool { return int64(u.Uid) == c.uid })
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return caller{}, fmt.Errorf("read password file: %w", err)
+	}
+	for _, e := range entries {
+		owners = append(owners, e.Name)
+	}
+	if len(entries) == 0 && os.Getenv("USER") != "" {
+		owners = append(owners, os.Getenv("USER"))
+	}
+	if len(owners) > 1 {
+		c.name = owners[1]
+	}
+	if c.subUIDs, err = readSubIDs(subuidFile, owners); err != nil {
+		return caller{}, err
+	}
+	if c.subGIDs, err = readSubIDs(subgidFile, owners); err != nil {
+		return caller{}, err
+	}
+	if c.uids, err = readMapped("/proc/self/uid_map"); err != nil {
+		return caller{}, err
+	}
+	if c.gids, err = readMapped("/proc/self/gid_map"); err != nil {
+		return caller{}, err
+	}
+	all := idRange{0, maxID + 1}
+	c.bounded = len(subtract(all, c.uids)) > 0 || len(subtract(all, c.gids)) > 0
+	c.newuidmap, _ = exec.LookPath("newuidmap")
+	c.newgidmap, _ = exec.LookPath("newgidmap")
+	return c, nil
+}
+
+const (
+	subuidFile = "/etc/subuid"
+	subgidFile = "/etc/subgid"
+)
+
+func readSubIDs(path string, owners []string) ([]idRange, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read subordinate ids: %w", err)
+	}
+	defer f.Close()
+	ranges, err := parseSubIDs(f, owners)
+	if err != nil {
+		return nil, fmt.Errorf("read subordinate ids %s: %w", path, err)
+	}
+	return ranges, nil
+}
+
+func readMapped(path string) ([]idRange, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) { // a kernel without user namespaces
+		return []idRange{{0, maxID + 1}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read id map: %w", err)
+	}
+	defer f.Close()
+	return mappedIDs(f)
+}
+
+func mappedIDs(r io.Reader) ([]idRange, error) {
+	maps, err := parseIDMap(r)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]idRange, len(maps))
+	for i, m := range maps {
+		out[i] = idRange{m.ID, m.Count}
+	}
+	return out, nil
+}
+
+func total(ranges []idRange) (n int64) {
+	for _, r := range ranges {
+		n += r.Count
+	}
+	return n
+}
+
+// attempt is one way to do what was asked; decide lists them from best to worst.
+type attempt struct {
+	state State
+	lacks string // what is lost this way, for a note
+}
+
+func (a attempt) note(failed error) []string {
+	if a.lacks == "" {
+		return nil
+	}
+	return []string{a.lacks + ": " + failed.Error()}
+}
+
+// decide chooses the mapping. Where several attempts are returned, the next one is for when the kernel or a helper
+// refuses the one before.
+func decide(c caller, r Request) ([]attempt, error) {
+	root := c.uid == 0
+	mode := r.Mode
+	if mode == "" || mode == ModeAuto {
+		switch {
+		case root && total(c.uids) > 1 && total(c.gids) > 1:
+			mode = ModeNone
+		case root || c.missing() != nil:
+			mode = ModeSelf
+		default:
+			mode = ModeSubid
+		}
+	}
+	wide, notes := c.wide()
+	own := user.IdentityMapping{
+		UIDMaps: []user.IDMap{{ID: 0, ParentID: c.uid, Count: 1}},
+		GIDMaps: []user.IDMap{{ID: 0, ParentID: c.gid, Count: 1}},
+	}
+
+	// here is the State without a namespace: ids are written as the caller sees them.
+	here := func(host user.IdentityMapping) State { return withCapRoot(State{Mode: mode, Host: host, Disk: host}) }
+	// inside is the State in a namespace with the ids ns.
+	inside := func(host, ns user.IdentityMapping) (State, error) {
+		s := State{Mode: mode, InNamespace: true, Host: host, Namespace: ns, Notes: notes}
+		var err error
+		s.Disk, err = s.ToDisk(host)
+		return withCapRoot(s), err
+	}
+	// best lists what serves a caller who can do without a namespace, widest first.
+	best := func(host user.IdentityMapping, lacks string) ([]attempt, error) {
+		namespaces := []user.IdentityMapping{wide, own}
+		if c.missing() != nil {
+			namespaces = namespaces[1:]
+		}
+		var out []attempt
+		for _, ns := range namespaces {
+			s, err := inside(host, ns)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, attempt{state: s})
+		}
+		return append(out, attempt{here(host), lacks}), nil
+	}
+
+	switch mode {
+	case ModeNone:
+		if !root {
+			return nil, &Error{Kind: KindNeedsRoot}
+		}
+		s := State{Mode: mode}
+		if c.bounded {
+			s.Disk = user.IdentityMapping{UIDMaps: identity(c.uids), GIDMaps: identity(c.gids)}
+		}
+		return []attempt{{state: s}}, nil
+
+	case ModeWidest:
+		if root {
+			return []attempt{{state: State{Mode: mode}}}, nil
+		}
+		return best(user.IdentityMapping{}, "")
+
+	case ModeSelf:
+		if root {
+			return []attempt{{state: here(own)}}, nil
+		}
+		return best(own, "no user namespace, so file capabilities cannot be kept")
+
+	case ModeSubid:
+		if root { // needs no helper: it may write any map
+			if err := c.noRange(); err != nil {
+				return nil, err
+			}
+			s := here(wide)
+			s.Notes = notes
+			return []attempt{{state: s}}, nil
+		}
+		if err := c.missing(); err != nil {
+			return nil, err
+		}
+		s, err := inside(wide, wide)
+		return []attempt{{state: s}}, err
+
+	case ModeExplicit:
+		host := user.IdentityMapping{UIDMaps: r.UIDMap, GIDMaps: r.GIDMap}
+		if len(host.UIDMaps) == 0 {
+			host.UIDMaps = host.GIDMaps
+		}
+		if len(host.GIDMaps) == 0 {
+			host.GIDMaps = host.UIDMaps
+		}
+		if err := checkMaps("uid", host.UIDMaps); err != nil {
+			return nil, err
+		}
+		if err := checkMaps("gid", host.GIDMaps); err != nil {
+			return nil, err
+		}
+		if root {
+			if err := checkWithin("uid", host.UIDMaps, c.uids, "mapped in this user namespace"); err != nil {
+				return nil, err
+			}
+			if err := checkWithin("gid", host.GIDMaps, c.gids, "mapped in this user namespace"); err != nil {
+				return nil, err
+			}
+			return []attempt{{state: here(host)}}, nil
+		}
+		return c.explicit(host, own, wide, inside)
+	}
+	return nil, fmt.Errorf("unknown ownership mode %q", mode)
+}
+
+// explicit is ModeExplicit for an ordinary user: its own id needs no range and no helper, everything else does.
+func (c caller) explicit(host, own, wide user.IdentityMapping, inside func(host, ns user.IdentityMapping) (State, error)) ([]attempt, error) {
+	ns := wide
+	if c.missing() != nil {
+		ns = own
+	}
+	err := checkWithin("uid", host.UIDMaps, parents(ns.UIDMaps), c.name+"'s own id or in its range in "+subuidFile)
+	if err == nil {
+		err = checkWithin("gid", host.GIDMaps, parents(ns.GIDMaps), c.name+"'s own id or in its range in "+subgidFile)
+	}
+	if err != nil {
+		if missing := c.missing(); missing != nil {
+			return nil, missing // the cause, rather than what follows from it
+		}
+		return nil, err
+	}
+	s, err := inside(host, ns)
+	return []attempt{{state: s}}, err
+}
+
+// wide is the largest mapping that the caller's ranges make.
+func (c caller) wide() (user.IdentityMapping, []string) {
+	uids, droppedUIDs := widest(c.uid, c.subUIDs, c.uids)
+	gids, droppedGIDs := widest(c.gid, c.subGIDs, c.gids)
+	var notes []string
+	if droppedUIDs > 0 {
+		notes = append(notes, fmt.Sprintf("%d ids of the ranges in %s are not used: the kernel takes no longer map", droppedUIDs, subuidFile))
+	}
+	if droppedGIDs > 0 {
+		notes = append(notes, fmt.Sprintf("%d ids of the ranges in %s are not used: the kernel takes no longer map", droppedGIDs, subgidFile))
+	}
+	return user.IdentityMapping{UIDMaps: uids, GIDMaps: gids}, notes
+}
+
+// missing says what an ordinary user lacks for a mapping of more than its own ids.
+func (c caller) missing() error {
+	if err := c.noRange(); err != nil {
+		return err
+	}
+	if c.newuidmap == "" {
+		return &Error{Kind: KindNoHelper, Subject: "newuidmap"}
+	}
+	if c.newgidmap == "" {
+		return &Error{Kind: KindNoHelper, Subject: "newgidmap"}
+	}
+	return nil
+}
+
+// noRange says which of the two files has no ids for the caller, other than its own and those that do not exist here.
+func (c caller) noRange() error {
+	wide, _ := c.wide()
+	who := c.name
+	if c.bounded {
+		who += " that is mapped in this user namespace"
+	}
+	if len(wide.UIDMaps) == 1 {
+		return &Error{Kind: KindNoRange, Subject: subuidFile, Detail: who}
+	}
+	if len(wide.GIDMaps) == 1 {
+		return &Error{Kind: KindNoRange, Subject: subgidFile, Detail: who}
+	}
+	return nil
+}
+
+// withCapRoot sets CapRootID: what this process calls the container's root.
+func withCapRoot(s State) State {
+	if uid, _, err := s.Disk.ToHost(0, 0); err == nil {
+		s.CapRootID = uint32(uid)
+	}
+	return s
+}
+
+func parents(maps []user.IDMap) []idRange {
+	out := make([]idRange, len(maps))
+	for i, m := range maps {
+		out[i] = idRange{m.ParentID, m.Count}
+	}
+	return out
+}
+
+func identity(ranges []idRange) []user.IDMap {
+	out := make([]user.IDMap, len(ranges))
+	for i, r := range ranges {
+		out[i] = user.IDMap{ID: r.Start, ParentID: r.Start, Count: r.Count}
+	}
+	return out
+}
