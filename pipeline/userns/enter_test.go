@@ -20,6 +20,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"ocibundle/tests/testenv"
 )
 
 // The test binary stands in for the program: with roleVar set it does what main would do, in whatever namespace Enter
@@ -192,101 +194,61 @@ func again(role string, attr *syscall.SysProcAttr) int {
 	return 0
 }
 
-// world is a user and a directory of its own with the test binary in it.
+// world is a user and a directory of its own with the test binary beside it.
 type world struct {
 	t   *testing.T
 	uid int
 	gid int
-	dir string // the user's, 0755, below a directory anybody can search
+	dir string
 	bin string
+	ids *strings.Replacer
 }
 
-func needsRoot(t *testing.T) {
-	t.Helper()
-	if os.Getenv("OCIBUNDLE_TEST") == "unit" {
-		t.Skip("OCIBUNDLE_TEST=unit leaves out what needs root")
-	}
-	if os.Geteuid() != 0 {
-		t.Fatal("needs root, to create users (OCIBUNDLE_TEST=unit leaves these tests out)")
-	}
-	for tool, pkg := range map[string]string{"newuidmap": "uidmap", "newgidmap": "uidmap", "useradd": "passwd", "unshare": "util-linux", "setpriv": "util-linux", "getcap": "libcap2-bin"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("needs %s: apt-get install %s", tool, pkg)
-		}
-	}
-}
+var worlds int
 
-// newWorld creates a user with the given subordinate ranges ("NAME:100000:10", where NAME stands for its name and UID
-// for its id), and removes it when the test ends.
+// newWorld makes a user with the given lines in /etc/subuid and /etc/subgid, separated by blanks. NAME and UID in them
+// stand for the user, B000 to B199, C000 to C099 and D000 to D099 for ids that nobody else uses. The world's ids does the
+// same for what a test expects.
 func newWorld(t *testing.T, subuid, subgid string) *world {
 	t.Helper()
-	needsRoot(t)
-	base, err := os.MkdirTemp("", "obns-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(base) })
-	w := &world{t: t, dir: filepath.Join(base, "user"), bin: filepath.Join(base, "userns.test")}
-	name := strings.Replace(filepath.Base(base), "-", "", 1)
-	// --system: no ranges of useradd's own choice
-	mustRun(t, "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", w.dir, "--shell", "/bin/sh", name)
-	t.Cleanup(func() { mustRun(t, "userdel", name) })
-	text, err := exec.Command("id", "-u", name).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.uid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
-		t.Fatal(err)
-	}
-	text, err = exec.Command("id", "-g", name).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.gid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
-		t.Fatal(err)
-	}
-	for path, ranges := range map[string]string{subuidFile: subuid, subgidFile: subgid} {
-		if ranges != "" {
-			ranges = strings.NewReplacer("NAME", name, "UID", strconv.Itoa(w.uid), " ", "\n").Replace(ranges) + "\n"
-			editSubIDs(t, path, func(old string) string { return old + ranges })
+	testenv.NeedTool(t, "newuidmap", "newgidmap", "setpriv", "setcap", "getcap")
+	u := testenv.TempUser(t, testenv.UserOptions{})
+	worlds++
+	first := 1_000_000 + os.Getpid()%30_000*100 + 3*worlds
+	w := &world{t: t, uid: int(u.UID), gid: int(u.GID), dir: u.Home, bin: filepath.Join(testenv.Dir(t), "userns.test"),
+		ids: strings.NewReplacer("NAME", u.Name, "UID", strconv.Itoa(int(u.UID)), "GID", strconv.Itoa(int(u.GID)),
+			"B0", fmt.Sprintf("%d0", first), "B1", fmt.Sprintf("%d1", first), "C0", fmt.Sprintf("%d0", first+1), "D0", fmt.Sprintf("%d0", first+2))}
+	for path, lines := range map[string]string{subuidFile: subuid, subgidFile: subgid} {
+		for line := range strings.FieldsSeq(w.ids.Replace(lines)) {
+			editSubIDs(t, path, func(old string) string { return old + line + "\n" })
 			t.Cleanup(func() {
-				editSubIDs(t, path, func(old string) string { return strings.Replace(old, ranges, "", 1) })
+				editSubIDs(t, path, func(old string) string { return strings.Replace(old, line+"\n", "", 1) })
 			})
 		}
 	}
-
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{os.Chmod(base, 0o755), os.WriteFile(w.bin, self, 0o755), os.Mkdir(w.dir, 0o755), os.Chown(w.dir, w.uid, w.gid)} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(w.bin, self, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	return w
 }
 
-// editSubIDs changes a file under the lock that the passwd tools use.
+// editSubIDs changes a file under the lock that testenv holds while it makes users. usermod(8) writes no lines by uid.
 func editSubIDs(t *testing.T, path string, change func(string) string) {
 	t.Helper()
-	lock := path + ".lock"
-	for {
-		f, err := os.OpenFile(lock, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if errors.Is(err, os.ErrExist) {
-			unix.Nanosleep(&unix.Timespec{Nsec: 10_000_000}, nil)
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(f, "%d\x00", os.Getpid())
-		f.Close()
-		break
+	etc, err := os.Open("/etc")
+	if err != nil {
+		t.Fatal(err)
 	}
-	defer os.Remove(lock)
+	defer etc.Close()
+	if err := unix.Flock(int(etc.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
 	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte(change(string(old))), 0o644); err != nil {
@@ -358,14 +320,14 @@ const mapScript = `cat /proc/self/uid_map /proc/self/gid_map`
 func fields(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func TestEnterSubid(t *testing.T) {
-	w := newWorld(t, "NAME:100000:1000", "NAME:200000:500 UID:300000:500")
+	w := newWorld(t, "NAME:B000:1000", "NAME:C000:500 UID:D000:500")
 	r := w.report(Request{}, mapScript)
-	wantMap := fmt.Sprintf("0 %d 1 1 100000 1000 0 %d 1 1 200000 500 501 300000 500", w.uid, w.gid)
+	wantMap := w.ids.Replace("0 UID 1 1 B000 1000 0 GID 1 1 C000 500 501 D000 500")
 	if fields(r.Output) != wantMap {
 		t.Errorf("maps %q (%s), want %q", fields(r.Output), r.Error, wantMap)
 	}
 	s := r.State
-	host := fmt.Sprintf("0:%d:1 1:200000:500 501:300000:500", w.gid)
+	host := w.ids.Replace("0:GID:1 1:C000:500 501:D000:500")
 	if s.Mode != ModeSubid || !s.InNamespace || mapString(s.Host.GIDMaps) != host || mapString(s.Disk.UIDMaps) != "0:0:1 1:1:1000" || s.CapRootID != 0 || s.Notes != nil {
 		t.Errorf("state %+v", s)
 	}
@@ -384,8 +346,8 @@ func TestEnterSubid(t *testing.T) {
 	if r.Error != "" {
 		t.Fatalf("write: %s: %s", r.Error, r.Output)
 	}
-	for name, want := range map[string]string{"f": "100000 300000 4600", "d": "100032 200032 700", "d/g": "100032 200032 644"} {
-		if got := fields(mustRun(t, "stat", "-c", "%u %g %a", filepath.Join(w.dir, name))); got != want {
+	for name, want := range map[string]string{"f": "B000 D000 4600", "d": "B032 C032 700", "d/g": "B032 C032 644"} {
+		if got := fields(mustRun(t, "stat", "-c", "%u %g %a", filepath.Join(w.dir, name))); got != w.ids.Replace(want) {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
@@ -399,7 +361,7 @@ func TestEnterSubid(t *testing.T) {
 // What the user gave to the process is still there for the inner one: stdin unread, files at their numbers, and nothing
 // of ours beside them.
 func TestEnterKeepsFiles(t *testing.T) {
-	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
 	f, err := os.CreateTemp(w.dir, "")
 	if err != nil {
 		t.Fatal(err)
@@ -425,9 +387,9 @@ func TestEnterKeepsFiles(t *testing.T) {
 }
 
 func TestEnterModes(t *testing.T) {
-	w := newWorld(t, "NAME:100000:1000", "NAME:100000:1000")
-	wide := fmt.Sprintf("0 %d 1 1 100000 1000 0 %d 1 1 100000 1000", w.uid, w.gid)
-	one := fmt.Sprintf("0 %d 1 0 %d 1", w.uid, w.gid)
+	w := newWorld(t, "NAME:B000:1000", "NAME:B000:1000")
+	wide := w.ids.Replace("0 UID 1 1 B000 1000 0 GID 1 1 B000 1000")
+	one := w.ids.Replace("0 UID 1 0 GID 1")
 
 	t.Run("self", func(t *testing.T) {
 		r := w.report(Request{Mode: ModeSelf}, mapScript)
@@ -436,12 +398,12 @@ func TestEnterModes(t *testing.T) {
 		}
 	})
 	t.Run("explicit", func(t *testing.T) {
-		m := maps(t, fmt.Sprintf("0:100100:10 10:%d:1", w.uid))
-		r := w.report(Request{Mode: ModeExplicit, UIDMap: m, GIDMap: maps(t, "0:100000:5")}, `touch e; chown 101:1 e`)
+		m := maps(t, w.ids.Replace("0:B100:10 10:UID:1"))
+		r := w.report(Request{Mode: ModeExplicit, UIDMap: m, GIDMap: maps(t, w.ids.Replace("0:B000:5"))}, `touch e; chown 101:1 e`)
 		if mapString(r.State.Disk.UIDMaps) != "0:101:10 10:0:1" || r.State.CapRootID != 101 || r.Error != "" {
 			t.Errorf("%+v", r)
 		}
-		if got := fields(mustRun(t, "stat", "-c", "%u %g", filepath.Join(w.dir, "e"))); got != "100100 100000" {
+		if got := fields(mustRun(t, "stat", "-c", "%u %g", filepath.Join(w.dir, "e"))); got != w.ids.Replace("B100 B000") {
 			t.Errorf("container root's file belongs to %s", got)
 		}
 	})
@@ -453,17 +415,17 @@ func TestEnterModes(t *testing.T) {
 		}
 		cmd = w.command("report", Request{}, "/bin/"+mapScript)
 		cmd.Env[0] = "PATH=/nonexistent"
-		if r := w.run(cmd); r.State.Mode != ModeSelf || fields(strings.ReplaceAll(r.Output, "/bin/", "")) == "" || fields(r.Output) != one {
+		if r := w.run(cmd); r.State.Mode != ModeSelf || fields(r.Output) != one {
 			t.Errorf("%+v", r)
 		}
 	})
 	t.Run("no range", func(t *testing.T) {
-		other := newWorld(t, "", "NAME:100000:5")
+		other := newWorld(t, "", "NAME:B000:5")
 		if r := other.report(Request{Mode: ModeSubid}, ""); r.Kind != KindNoRange || r.Subject != "/etc/subuid" {
 			t.Errorf("%+v", r)
 		}
 		r := other.report(Request{}, mapScript)
-		if r.State.Mode != ModeSelf || fields(r.Output) != fmt.Sprintf("0 %d 1 0 %d 1", other.uid, other.gid) || r.CapEff != needed() {
+		if r.State.Mode != ModeSelf || fields(r.Output) != other.ids.Replace("0 UID 1 0 GID 1") || r.CapEff != needed() {
 			t.Errorf("%+v", r)
 		}
 	})
@@ -475,18 +437,25 @@ func TestEnterModes(t *testing.T) {
 	})
 }
 
-// The range holds the user's own id, once by name and once by uid: the kernel refuses ids that are mapped twice.
+// A range holds the user's own id: the kernel refuses ids that are mapped twice.
 func TestEnterOwnIDInRange(t *testing.T) {
-	w := newWorld(t, "NAME:1:65000 UID:100:200", "NAME:1:65000")
+	w := newWorld(t, "", "NAME:B000:1")
+	start := w.uid - 10
+	for _, line := range []string{fmt.Sprintf("%d:%d:20\n", w.uid, start), w.ids.Replace("NAME:B000:5\n")} {
+		editSubIDs(t, subuidFile, func(old string) string { return old + line })
+		t.Cleanup(func() {
+			editSubIDs(t, subuidFile, func(old string) string { return strings.Replace(old, line, "", 1) })
+		})
+	}
 	r := w.report(Request{Mode: ModeSubid}, mapScript)
-	want := fmt.Sprintf("0 %d 1 1 1 %d %d %d %d", w.uid, w.uid-1, w.uid, w.uid+1, 65000-w.uid)
+	want := w.ids.Replace(fmt.Sprintf("0 UID 1 1 %d 10 11 %d 9 20 B000 5 ", start, w.uid+1))
 	if !strings.HasPrefix(fields(r.Output), want) {
 		t.Errorf("maps %q (%s), want %q", fields(r.Output), r.Error, want)
 	}
 }
 
 func TestEnterForbidden(t *testing.T) {
-	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
 	noNewPrivs := []string{"setpriv", "--no-new-privs"}
 
 	for _, c := range []struct {
@@ -511,7 +480,7 @@ func TestEnterForbidden(t *testing.T) {
 			}
 			r = w.run(w.command(c.role, Request{Mode: ModeSelf}, mapScript, c.wrapper...))
 			if c.self == "one" {
-				if want := fmt.Sprintf("0 %d 1 0 %d 1", w.uid, w.gid); fields(r.Output) != want || r.State.Notes != nil || r.CapEff != needed() {
+				if want := w.ids.Replace("0 UID 1 0 GID 1"); fields(r.Output) != want || r.State.Notes != nil || r.CapEff != needed() {
 					t.Errorf("self: %+v", r)
 				}
 				return
@@ -541,16 +510,16 @@ func TestEnterForbidden(t *testing.T) {
 
 // In a user namespace only what is mapped there can be mapped on.
 func TestEnterInsideNamespace(t *testing.T) {
-	w := newWorld(t, "NAME:100000:1000", "NAME:100000:1000")
-	r := w.run(w.command("nest:100010:user", Request{}, mapScript, "env"))
-	if want := fmt.Sprintf("0 %d 1 1 100000 10 0 %d 1 1 100000 10", w.uid, w.gid); fields(r.Output) != want || r.State.Mode != ModeSubid {
+	w := newWorld(t, "NAME:B000:1000", "NAME:B000:1000")
+	r := w.run(w.command(w.ids.Replace("nest:B010:user"), Request{}, mapScript, "env"))
+	if want := w.ids.Replace("0 UID 1 1 B000 10 0 GID 1 1 B000 10"); fields(r.Output) != want || r.State.Mode != ModeSubid {
 		t.Errorf("user: %+v, want %s", r, want)
 	}
-	r = w.run(w.command("nest:100010:root", Request{}, "", "env"))
-	if r.State.Mode != ModeNone || mapString(r.State.Disk.UIDMaps) != "0:0:100010" || !r.State.Host.Empty() {
+	r = w.run(w.command(w.ids.Replace("nest:B010:root"), Request{}, "", "env"))
+	if r.State.Mode != ModeNone || mapString(r.State.Disk.UIDMaps) != w.ids.Replace("0:0:B010") || !r.State.Host.Empty() {
 		t.Errorf("root of a part: %+v", r)
 	}
-	r = w.run(w.command("nest:100010:root", Request{Mode: ModeExplicit, UIDMap: maps(t, "0:100000:11")}, "", "env"))
+	r = w.run(w.command(w.ids.Replace("nest:B010:root"), Request{Mode: ModeExplicit, UIDMap: maps(t, w.ids.Replace("0:B000:11"))}, "", "env"))
 	if r.Kind != KindOutside {
 		t.Errorf("map beyond it: %+v", r)
 	}
@@ -563,14 +532,14 @@ func TestEnterInsideNamespace(t *testing.T) {
 // A version 2 capability that a namespaced process writes is stored as version 3 with the caller's uid, which is the root
 // of a one-id namespace too. Under a map that shifts the container's root, CapRootID is what has to be written.
 func TestEnterFileCapabilities(t *testing.T) {
-	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
 	for _, c := range []struct {
 		r    Request
-		root int
+		root string
 	}{
-		{Request{Mode: ModeSubid}, w.uid},
-		{Request{Mode: ModeSelf}, w.uid},
-		{Request{Mode: ModeExplicit, UIDMap: maps(t, "0:100003:5"), GIDMap: maps(t, "0:100000:1")}, 100003},
+		{Request{Mode: ModeSubid}, "UID"},
+		{Request{Mode: ModeSelf}, "UID"},
+		{Request{Mode: ModeExplicit, UIDMap: maps(t, w.ids.Replace("0:B003:5")), GIDMap: maps(t, w.ids.Replace("0:B000:1"))}, "B003"},
 	} {
 		root := ""
 		if id := w.report(c.r, "").State.CapRootID; id != 0 {
@@ -580,7 +549,7 @@ func TestEnterFileCapabilities(t *testing.T) {
 			t.Errorf("%s: %s: %s", c.r.Mode, r.Error, r.Output)
 		}
 		got := fields(mustRun(t, "getcap", "-n", filepath.Join(w.dir, "c")))
-		if want := fmt.Sprintf("cap_net_bind_service=ep [rootid=%d]", c.root); !strings.HasSuffix(got, want) {
+		if want := w.ids.Replace("cap_net_bind_service=ep [rootid=" + c.root + "]"); !strings.HasSuffix(got, want) {
 			t.Errorf("%s: %s, want %s", c.r.Mode, got, want)
 		}
 	}
@@ -594,7 +563,7 @@ func exitCode(err error) int {
 }
 
 func TestEnterExitCodes(t *testing.T) {
-	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
 	if code := exitCode(w.command("exit", Request{}, "").Run()); code != 7 {
 		t.Errorf("status %d, want the inner process's 7", code)
 	}
@@ -626,7 +595,7 @@ func (w *world) started(wrapper ...string) (*exec.Cmd, io.Reader) {
 }
 
 func TestEnterSignals(t *testing.T) {
-	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		cmd, r := w.started()
 		cmd.Process.Signal(sig) // to the outer process alone
@@ -658,7 +627,7 @@ func TestEnterSignals(t *testing.T) {
 
 // The inner process holds the write end of the pipe: it reads as ended only when that process is gone.
 func TestEnterDiesWithParent(t *testing.T) {
-	w := newWorld(t, "NAME:100000:10", "NAME:100000:10")
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
 	cmd, r := w.started()
 	cmd.Process.Kill()
 	if out, err := io.ReadAll(r); err != nil || len(out) > 0 {
