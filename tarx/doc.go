@@ -1,0 +1,50 @@
+// Package tarx extracts a tar stream below a directory handle.
+//
+// # What it promises
+//
+// The stream is written by an attacker. Whatever it holds, in whatever order,
+// extraction creates, changes, links to and follows nothing outside the root
+// directory it was given. Names are resolved by the kernel inside that root
+// (openat2 with RESOLVE_IN_ROOT), as if the process had been chrooted:
+// absolute symlinks and ".." in symlinks stay within. A path is resolved once;
+// from there on there are only a directory handle with one component, or a
+// file handle. Nothing is checked as a string and then used as a path.
+//
+// A second attacker may run at the same time and rename, replace or unlink
+// things below the root. The promise holds against that one too: extraction
+// may fail, or the tree may differ, but nothing outside is touched.
+//
+// A stream is accepted only when it is complete: the end-of-archive marker was
+// seen and nothing but zeros follows it. What the stream asks for and cannot
+// be had (a device node, an extended attribute) is counted in the [Report],
+// never dropped silently.
+//
+// The same stream gives the same tree: what the workers do in parallel cannot
+// be told from doing it entry by entry.
+//
+// Memory is bounded by the header limits below, the number of directories in
+// the stream (some 50 bytes each), and a constant.
+//
+// # What it does not promise
+//
+// A process that may move directories of the tree out of the root may take
+// what is in them along, files written through an open handle included. The
+// caller keeps such processes out, with a root that nobody else can reach.
+//
+// What the tree holds is the stream's business: setuid files, device nodes,
+// symlinks that lead out of the root when a program follows them without a
+// chroot. Whoever walks the tree later has to take the same care.
+//
+// # What a failure leaves
+//
+// A partial tree, with directories still at mode 0700 or more. Removing it is
+// for the caller; [RemoveAll] does it with the same care.
+//
+// # How it works
+//
+// One goroutine reads the stream in chunks. One goroutine, the caller's,
+// parses headers and does everything that touches a name, in the order of the
+// stream: so there is nothing about names that the workers could reorder. The
+// workers get open file handles with their contents and metadata, a batch per
+// chunk. Directory metadata goes on at the end, children before parents.
+package tarx

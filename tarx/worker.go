@@ -1,0 +1,289 @@
+package tarx
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// fileMeta is what goes onto a file once its contents are there, through its
+// handle. chown(2) takes away setuid bits and capabilities, and so does
+// writing: hence the order owner, capabilities, mode, times.
+type fileMeta struct {
+	size     int64
+	sec      int64
+	nsec     int32
+	uid, gid uint32
+	mode     uint16
+	chown    bool
+	chmod    bool
+	capLen   uint8
+	cap      [24]byte
+}
+
+// job is a piece of a file: all of it, or a part of a big one.
+type job struct {
+	fd   int
+	data []byte // in the batch's chunk
+	off  int64
+	big  *bigFile // nil: the job is the whole file
+	meta fileMeta
+	// The name, for errors, is in the batch.
+	index            int64
+	nameOff, nameEnd int
+}
+
+// bigFile is a file of several jobs, which may run in any order. The last one
+// to finish finishes the file.
+type bigFile struct {
+	fd      int
+	name    string
+	index   int64
+	pending atomic.Int32
+	holes   atomic.Bool
+	meta    fileMeta
+}
+
+// batch is what a worker gets at once: jobs whose data lie in one chunk.
+type batch struct {
+	jobs  []job
+	names []byte
+	chunk *chunk
+}
+
+// workers are the goroutines that write file contents. They see open file
+// handles only, never a name.
+type workers struct {
+	queue  chan *batch
+	free   chan *batch
+	wg     sync.WaitGroup
+	failed chan struct{}
+
+	mu     sync.Mutex
+	err    error
+	losses *losses
+}
+
+func startWorkers(n, queue, jobs int, l *losses) *workers {
+	w := &workers{
+		queue:  make(chan *batch, queue),
+		free:   make(chan *batch, n+queue+1),
+		failed: make(chan struct{}),
+		losses: l,
+	}
+	for range n + queue + 1 {
+		w.free <- &batch{jobs: make([]job, 0, jobs)}
+	}
+	w.wg.Add(n)
+	for range n {
+		go w.run()
+	}
+	return w
+}
+
+func (w *workers) run() {
+	defer w.wg.Done()
+	for b := range w.queue {
+		for i := range b.jobs {
+			w.do(b, &b.jobs[i])
+		}
+		b.chunk.release()
+		b.reset()
+		w.free <- b
+	}
+}
+
+func (b *batch) reset() {
+	clear(b.jobs)
+	b.jobs, b.names, b.chunk = b.jobs[:0], b.names[:0], nil
+}
+
+// stop lets the workers finish what is queued.
+func (w *workers) stop() error {
+	close(w.queue)
+	w.wg.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// fail keeps the error of the earliest entry and stops everything.
+func (w *workers) fail(name string, index int64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var old *EntryError
+	if w.err == nil {
+		close(w.failed)
+	} else if errors.As(w.err, &old) && old.Index <= index {
+		return
+	}
+	w.err = &EntryError{Name: name, Index: index, Err: err}
+}
+
+func (w *workers) broken() bool {
+	select {
+	case <-w.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *workers) do(b *batch, j *job) {
+	name := func() string {
+		if j.big != nil {
+			return j.big.name
+		}
+		return string(b.names[j.nameOff:j.nameEnd])
+	}
+	// After a failure what is queued is only closed.
+	ok := !w.broken()
+	holes := false
+	if ok && len(j.data) > 0 {
+		var err error
+		if holes, err = writeData(j.fd, j.data, j.off); err != nil {
+			w.fail(name(), j.index, opError("write", err))
+			ok = false
+		}
+	}
+	if j.big == nil {
+		w.finish(j.fd, &j.meta, holes, name, j.index, ok)
+		return
+	}
+	if holes {
+		j.big.holes.Store(true)
+	}
+	w.unref(j.big)
+}
+
+// unref drops one claim on a big file and finishes it with the last.
+func (w *workers) unref(f *bigFile) {
+	if f.pending.Add(-1) == 0 {
+		w.finish(f.fd, &f.meta, f.holes.Load(), func() string { return f.name }, f.index, !w.broken())
+	}
+}
+
+// finish puts the metadata onto a file and closes it.
+func (w *workers) finish(fd int, m *fileMeta, holes bool, name func() string, index int64, ok bool) {
+	if ok {
+		if op, err := w.applyMeta(fd, m, holes, name, index); err != nil {
+			w.fail(name(), index, opError(op, err))
+		}
+	}
+	// Some filesystems report a write that found no room only now.
+	if err := unix.Close(fd); err != nil && err != unix.EINTR && ok {
+		w.fail(name(), index, opError("close", err))
+	}
+}
+
+func (w *workers) applyMeta(fd int, m *fileMeta, holes bool, name func() string, index int64) (string, error) {
+	if holes {
+		if err := unix.Ftruncate(fd, m.size); err != nil {
+			return "set the size of", err
+		}
+	}
+	if m.chown {
+		if err := unix.Fchown(fd, int(m.uid), int(m.gid)); err != nil {
+			return "change the owner of", err
+		}
+	}
+	if m.capLen > 0 {
+		if err := unix.Fsetxattr(fd, xattrCapability, m.cap[:m.capLen], 0); err != nil {
+			if !xattrRefused(err) {
+				return "set the capabilities of", err
+			}
+			w.losses.add(LossCapability, name(), index, err.Error())
+		}
+	}
+	if m.chmod {
+		if err := unix.Fchmod(fd, uint32(m.mode)); err != nil {
+			return "change the mode of", err
+		}
+	}
+	if err := sysUtimes(fd, nil, m.sec, m.nsec); err != nil {
+		return "set the times of", err
+	}
+	return "", nil
+}
+
+// opError is an error of the filesystem with what was being done.
+func opError(op string, err error) error { return &FileError{Op: op, Err: err} }
+
+// FileError is an error of the filesystem that the tree is written to.
+type FileError struct {
+	Op  string
+	Err error
+}
+
+func (e *FileError) Error() string { return e.Op + ": " + e.Err.Error() }
+
+// Unwrap gives the kernel's answer.
+func (e *FileError) Unwrap() error { return e.Err }
+
+const (
+	zeroGranule = 4096
+	// A hole saves pages, and costs an extent and a system call; shorter runs
+	// of zeros are written.
+	minHole = 32 << 10
+)
+
+var zeroPage [zeroGranule]byte
+
+// writeData writes data at off, but for long runs of zeros: the file is new,
+// and what is not written reads as zeros.
+func writeData(fd int, data []byte, off int64) (holes bool, err error) {
+	if len(data) < minHole {
+		return false, writeAll(fd, data, off)
+	}
+	start := 0 // of what is to be written
+	for at := 0; at < len(data); {
+		n := zeroRun(data[at:])
+		switch {
+		case n >= minHole:
+			if err := writeAll(fd, data[start:at], off+int64(start)); err != nil {
+				return holes, err
+			}
+			holes = true
+			at += n
+			start = at
+		case n > 0:
+			at += n
+		default:
+			at += min(zeroGranule, len(data)-at)
+		}
+	}
+	return holes, writeAll(fd, data[start:], off+int64(start))
+}
+
+// zeroRun is the number of zeros that b starts with, in granules; a last,
+// shorter granule counts too.
+func zeroRun(b []byte) int {
+	n := 0
+	for n < len(b) {
+		g := b[n:min(n+zeroGranule, len(b))]
+		// The first byte alone settles it most of the time.
+		if g[0] != 0 || !bytes.Equal(g, zeroPage[:len(g)]) {
+			break
+		}
+		n += len(g)
+	}
+	return n
+}
+
+func writeAll(fd int, b []byte, off int64) error {
+	for len(b) > 0 {
+		n, err := unix.Pwrite(fd, b, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+		off += int64(n)
+	}
+	return nil
+}
