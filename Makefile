@@ -1,0 +1,44 @@
+# Needs Go and git. `make test` installs what the tests need, if run as root.
+
+GO ?= go
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# The version is what Go's build information says: a tag, or the commit.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath
+
+.PHONY: all build release demo test race bench check install clean
+
+all: build
+
+build:
+	$(BUILD) -o bin/ocibundle .
+
+release:
+	GOOS=linux GOARCH=amd64 $(BUILD) -ldflags=-s -o bin/ocibundle-linux-amd64 .
+	GOOS=linux GOARCH=arm64 $(BUILD) -ldflags=-s -o bin/ocibundle-linux-arm64 .
+
+demo: build
+	@tests/demo.sh bin/ocibundle
+
+# The cache holds what is slow to make and the same for all test packages.
+test:
+	tests/setup.sh
+	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
+	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" $(GO) test -timeout 15m ./...
+
+race:
+	tests/setup.sh
+	CGO_ENABLED=1 $(GO) test -race . ./pipeline/... ./specedit/... ./tarx/...
+
+bench:
+	tests/bench/run.sh
+
+check:
+	tests/check.sh
+
+install: build
+	install -D -m 755 bin/ocibundle $(DESTDIR)$(PREFIX)/bin/ocibundle
+
+clean:
+	rm -rf bin
