@@ -479,7 +479,11 @@ func TestExportRace(t *testing.T) {
 		mustT(t, os.WriteFile(filepath.Join(d, "f"), []byte("harmless!!!"), 0o644))
 	}
 	mustT(t, os.Symlink("../outside", filepath.Join(dir, "root/x")))
-	mustT(t, os.Symlink("../../../outside/f", filepath.Join(dir, "root/y")))
+	mustT(t, os.Mkdir(filepath.Join(dir, "root/many"), 0o755))
+	for i := range 50 {
+		mustT(t, os.WriteFile(filepath.Join(dir, "root/many", fmt.Sprint(i)), []byte("harmless!!!"), 0o644))
+	}
+	mustT(t, os.Symlink("../../outside/f", filepath.Join(dir, "root/y")))
 	mustT(t, unix.Mkfifo(filepath.Join(dir, "root/z"), 0o644))
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -494,8 +498,8 @@ func TestExportRace(t *testing.T) {
 			default:
 			}
 			swap(fmt.Sprint(i), "x")
-			swap(fmt.Sprint(i, "/d/f"), "y")
-			swap(fmt.Sprint(i, "/d/f"), "z")
+			swap(fmt.Sprint("many/", i), "y")
+			swap(fmt.Sprint("many/", i), "z")
 		}
 	}()
 	root, err := os.Open(filepath.Join(dir, "root"))
