@@ -110,7 +110,7 @@ bash "$tests/testenv/redis-rootfs.sh" "$work/image"
 if [ "$uid" -eq 0 ]; then
     mkdir "$work/engine"
     unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-        bash "$tests/testenv/engine.sh" "$work/engine" docker >"$work/engine/log" 2>&1 &
+        bash "$tests/testenv/engine.sh" "$work/engine" docker "$name" >"$work/engine/log" 2>&1 &
     engine=$!
     export DOCKER_HOST=unix://$work/engine/docker.sock DOCKER_CONFIG=$work/engine/client
     for _ in {1..300}; do

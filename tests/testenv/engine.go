@@ -69,12 +69,11 @@ func startEngine(kind string, probe func(*Engine) *exec.Cmd) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The name is in the paths of the control groups of the engine's containers.
 	if err := theJanitor.register("cgroup", Tag); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"bash", "-c", engineScript, janitorName, dir, kind)
+		"bash", "-c", engineScript, "engine.sh", dir, kind, Tag)
 	cmd.Dir = "/"
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {

@@ -1,7 +1,10 @@
+# engine.sh DIR docker|containerd GROUP starts an engine with its sockets and logs in
+# DIR and the control groups of its containers below GROUP, and stays as long as it.
+#
 # Runs in mount and pid namespaces of its own: whatever is mounted or started here is
 # gone when the first process of the namespaces is killed.
 set -eu
-dir=$1
+dir=$1 kind=$2 group=$3
 
 # Nothing the engine keeps in fixed places is seen outside, nor the other way round.
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -31,9 +34,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.rest
 TOML
 containerd --config "$dir/containerd.toml" --root "$dir/data/containerd" --state /run/containerd-state \
     --address "$dir/containerd.sock" >"$dir/containerd.log" 2>&1 &
-if [ "$2" = docker ]; then
+if [ "$kind" = docker ]; then
     dockerd --iptables=false --ip6tables=false --bridge=none --containerd "$dir/containerd.sock" \
-        --data-root "$dir/data/docker" --exec-root /run/docker -p /run/docker.pid \
+        --data-root "$dir/data/docker" --exec-root /run/docker -p /run/docker.pid --cgroup-parent "/$group" \
         -H "unix://$dir/docker.sock" >"$dir/dockerd.log" 2>&1 &
 fi
 # Ends when either daemon does. Nobody else reaps what the containers leave.

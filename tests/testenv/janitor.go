@@ -112,7 +112,7 @@ func undo(kind, value string) error {
 	case "process":
 		return killProcess(value)
 	case "cgroup":
-		return removeCgroups(value)
+		return RemoveCgroups(value)
 	}
 	return errors.New("nobody knows how")
 }
@@ -211,13 +211,14 @@ func waitGone(gone func() (bool, error)) error {
 	return errors.New("it does not go away")
 }
 
-// removeCgroups removes the control groups that have tag in their names, which a
-// killed runtime leaves behind.
-func removeCgroups(tag string) error {
-	if !strings.Contains(tag, "obt") {
+// RemoveCgroups removes the control groups that have tag in their path, [Tag] or a
+// [Name]. A runtime that was killed leaves such groups behind, and so does
+// systemd-nspawn.
+func RemoveCgroups(tag string) error {
+	if !strings.HasPrefix(tag, "obt") {
 		return fmt.Errorf("%q is no name of ours", tag)
 	}
-	groups := Cgroups(tag)
+	groups := cgroups(tag)
 	for _, group := range slices.Backward(groups) {
 		err := waitGone(func() (bool, error) {
 			err := syscall.Rmdir(group)
@@ -234,8 +235,8 @@ func removeCgroups(tag string) error {
 	return nil
 }
 
-// Cgroups lists the control groups that have tag in their path, parents first.
-func Cgroups(tag string) []string {
+// cgroups lists the control groups that have tag in their path, parents first.
+func cgroups(tag string) []string {
 	var groups []string
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {

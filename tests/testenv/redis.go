@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -24,11 +25,13 @@ func FreePort(t testing.TB) int {
 }
 
 // PingRedis asks the server at a port of the loopback address for a PONG until it
-// answers or the context ends. It speaks RESP, as
-// https://redis.io/docs/latest/develop/reference/protocol-spec/ has it.
+// answers or the context ends.
 func PingRedis(ctx context.Context, port int) error {
 	for {
-		err := ping(ctx, port)
+		answer, err := Redis(ctx, port, "PING")
+		if err == nil && answer != "+PONG" {
+			err = fmt.Errorf("the answer is %q", answer)
+		}
 		if err == nil {
 			return nil
 		}
@@ -40,25 +43,29 @@ func PingRedis(ctx context.Context, port int) error {
 	}
 }
 
-func ping(ctx context.Context, port int) error {
+// Redis sends one command to the server at a port of the loopback address and returns
+// the first line of the answer, which is empty where the server hangs up instead. It
+// speaks RESP, see https://redis.io/docs/latest/develop/reference/protocol-spec/.
+func Redis(ctx context.Context, port int, args ...string) (string, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return err
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return "", err
 	}
-	if _, err := conn.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
-		return err
+	command := fmt.Sprintf("*%d\r\n", len(args))
+	for _, arg := range args {
+		command += fmt.Sprintf("$%d\r\n%s\r\n", len(arg), arg)
+	}
+	if _, err := conn.Write([]byte(command)); err != nil {
+		return "", err
 	}
 	answer, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return err
+	if err != nil && err != io.EOF {
+		return "", err
 	}
-	if answer := strings.TrimSpace(answer); answer != "+PONG" {
-		return fmt.Errorf("the answer is %q", answer)
-	}
-	return nil
+	return strings.TrimSpace(answer), nil
 }
