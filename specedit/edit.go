@@ -1,0 +1,257 @@
+package specedit
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Edit is one change of a config. The zero value changes nothing.
+type Edit struct {
+	// Label is the edit in the user's own words, `--env FOO=1`. Errors blame
+	// it, so the caller sets it to what was typed.
+	Label string
+	// Warnings are sentences about what of the edit was understood but has no
+	// effect. They are known as soon as the edit is made.
+	Warnings []string
+
+	apply func(*Doc) error
+}
+
+// EditError is an edit that does not apply, or whose result is no valid
+// config.
+type EditError struct {
+	Label   string // the edit that is to blame; empty: the built-in template
+	Pointer string // RFC 6901 pointer of what it is about, "" for no one place
+	Problem string // what was found and what is wanted
+	Hint    string // something to try, "" for nothing
+	Err     error  // the cause, if there is one
+}
+
+func (e *EditError) Error() string {
+	var parts []string
+	if e.Label != "" {
+		parts = append(parts, "`"+e.Label+"`")
+	}
+	subject := e.Pointer
+	if subject != "" && e.Problem != "" && (strings.HasPrefix(e.Problem, "is ") || strings.HasPrefix(e.Problem, "does ") || strings.HasPrefix(e.Problem, "has ") || strings.HasPrefix(e.Problem, "selects ")) {
+		parts = append(parts, subject+" "+e.Problem)
+	} else {
+		if subject != "" {
+			parts = append(parts, subject)
+		}
+		if e.Problem != "" {
+			parts = append(parts, e.Problem)
+		}
+	}
+	if e.Err != nil && e.Problem == "" {
+		parts = append(parts, e.Err.Error())
+	}
+	return strings.Join(parts, ": ")
+}
+
+func (e *EditError) Unwrap() error { return e.Err }
+
+// ErrUnmapped is wrapped by the error for a user or group id of the process
+// that the config's own id mapping lacks.
+var ErrUnmapped = errors.New("the id is not in the mapping")
+
+// blame puts the label of an edit on an error that has none yet.
+func blame(label string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*EditError](err); ok {
+		if e.Label == "" {
+			e.Label = label
+		}
+		return e
+	}
+	return &EditError{Label: label, Err: err}
+}
+
+// Doc is a config while it is being edited.
+type Doc struct {
+	root  *node
+	by    string // label of the edit at work
+	base  string // label of what the edits started from; empty: a built-in template
+	host  Host
+	users UserLookup
+
+	groups  []int           // what GroupAdd added: it outlives a later User
+	swapSet bool            // MemorySwap was given: Memory leaves it alone
+	notes   []string        // see Plan.Warnings
+	profile *pendingSeccomp // a seccomp profile that depends on the final capabilities
+}
+
+// note records a sentence for [Plan.Warnings].
+func (d *Doc) note(format string, args ...any) {
+	d.notes = append(d.notes, fmt.Sprintf(format, args...))
+}
+
+// newEdit makes an edit whose label can be overwritten by the caller: errors
+// take the label that the edit has when it is applied.
+func newEdit(label string, apply func(*Doc) error) Edit {
+	return Edit{Label: label, apply: apply}
+}
+
+// Join makes one edit of several, under one label.
+func Join(label string, edits ...Edit) Edit {
+	e := newEdit(label, func(d *Doc) error {
+		for _, part := range edits {
+			if part.apply == nil {
+				continue
+			}
+			if err := part.apply(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, part := range edits {
+		e.Warnings = append(e.Warnings, part.Warnings...)
+	}
+	return e
+}
+
+// run applies one edit under its label.
+func (d *Doc) run(e Edit) error {
+	if e.apply == nil {
+		return nil
+	}
+	d.by = e.Label
+	if d.by == "" {
+		d.by = "an edit"
+	}
+	defer func() { d.by = "" }()
+	return blame(e.Label, e.apply(d))
+}
+
+// get returns the value at a path of plain member names, or nil.
+func (d *Doc) get(path ...string) *node {
+	n := d.root
+	for _, name := range path {
+		n = n.member(name)
+	}
+	return n
+}
+
+// text returns the string at a path, "" where there is none.
+func (d *Doc) text(path ...string) string {
+	s, _ := d.get(path...).str()
+	return s
+}
+
+// object returns the object at a path, which is made where it is missing.
+func (d *Doc) object(path ...string) (*node, error) {
+	n := d.root
+	for i, name := range path {
+		if n.kind != kindObject {
+			return nil, &EditError{Pointer: pointerOf(path[:i]...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
+		}
+		m := n.obj[name]
+		if m == nil {
+			m = newObject(d.by)
+			n.setMember(name, m)
+		}
+		n = m
+	}
+	if n.kind != kindObject {
+		return nil, &EditError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
+	}
+	return n, nil
+}
+
+// array returns the array at a path, which is made where it is missing.
+func (d *Doc) array(path ...string) (*node, error) {
+	last := len(path) - 1
+	parent, err := d.object(path[:last]...)
+	if err != nil {
+		return nil, err
+	}
+	n := parent.obj[path[last]]
+	if n == nil {
+		n = newArray(d.by)
+		parent.setMember(path[last], n)
+	}
+	if n.kind != kindArray {
+		return nil, &EditError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an array is wanted", n.kind)}
+	}
+	return n, nil
+}
+
+// put writes a Go value at a path of member names, parents included.
+func (d *Doc) put(value any, path ...string) error {
+	last := len(path) - 1
+	parent, err := d.object(path[:last]...)
+	if err != nil {
+		return err
+	}
+	n, err := fromGo(value, d.by)
+	if err != nil {
+		return err
+	}
+	parent.setMember(path[last], n)
+	return nil
+}
+
+// drop removes what is at a path of member names, if anything is.
+func (d *Doc) drop(path ...string) {
+	last := len(path) - 1
+	if parent := d.get(path[:last]...); parent != nil && parent.kind == kindObject {
+		parent.removeMember(path[last], d.by)
+	}
+}
+
+// upsert puts a value into an array of objects in the place of the elements
+// whose member key has the same value, or at the end.
+func (d *Doc) upsert(key string, value any, path ...string) error {
+	list, err := d.array(path...)
+	if err != nil {
+		return err
+	}
+	n, err := fromGo(value, d.by)
+	if err != nil {
+		return err
+	}
+	list.replaceKeyed(n, func(e *node) bool {
+		m := e.member(key)
+		return m != nil && m.equal(n.obj[key])
+	})
+	return nil
+}
+
+// replaceKeyed puts n in the place of the first element that matches, takes
+// the other matches away, and appends n where there is none.
+func (n *node) replaceKeyed(v *node, same func(*node) bool) {
+	placed := false
+	kept := n.list[:0]
+	for _, e := range n.list {
+		if !same(e) {
+			kept = append(kept, e)
+		} else if !placed {
+			kept = append(kept, v)
+			placed = true
+		}
+	}
+	if !placed {
+		kept = append(kept, v)
+	}
+	n.list = kept
+}
+
+// removeKeyed takes away the elements that match and says how many there were.
+func (n *node) removeKeyed(same func(*node) bool) int {
+	if n == nil {
+		return 0
+	}
+	kept := n.list[:0]
+	for _, e := range n.list {
+		if !same(e) {
+			kept = append(kept, e)
+		}
+	}
+	removed := len(n.list) - len(kept)
+	n.list = kept
+	return removed
+}

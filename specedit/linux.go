@@ -1,0 +1,279 @@
+package specedit
+
+import (
+	"fmt"
+	"math/big"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Namespace makes a namespace the container's own ("private"), leaves it the
+// host's ("host"), or joins the one at a path. A relative path is taken against
+// cwd. kind is the specification's name for the type.
+//
+// As `docker run` does, sharing the host's IPC namespace shares its /dev/shm,
+// and sharing its UTS namespace leaves its host name alone.
+func Namespace(label string, kind specs.LinuxNamespaceType, value, cwd string) (Edit, error) {
+	name := string(kind)
+	if err := text("the value", value); err != nil {
+		return Edit{}, blame(label, err)
+	}
+	switch value {
+	case "host":
+		return newEdit(label, func(d *Doc) error {
+			d.get("linux", "namespaces").removeKeyed(func(e *node) bool { return e.member("type") != nil && e.member("type").text == name })
+			switch kind {
+			case specs.UTSNamespace:
+				d.drop("hostname")
+				d.drop("domainname")
+			case specs.IPCNamespace:
+				return d.replaceOwnMount("/dev/shm", specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm",
+					Options: []string{"rbind", "rprivate"}})
+			}
+			return nil
+		}), nil
+	case "private":
+		return newEdit(label, func(d *Doc) error {
+			if kind == specs.IPCNamespace {
+				if err := d.restoreOwnMount("/dev/shm"); err != nil {
+					return err
+				}
+			}
+			return d.upsert("type", specs.LinuxNamespace{Type: kind}, "linux", "namespaces")
+		}), nil
+	}
+	if !strings.Contains(value, "/") {
+		e := &EditError{Label: label, Problem: fmt.Sprintf("%q is neither private, host, nor the path of a namespace", value)}
+		switch {
+		case value == "none":
+			e.Hint = "a private network namespace has nothing but its own loopback, as docker's none"
+		case strings.HasPrefix(value, "container:"):
+			e.Hint = "join the namespace of a running process by path: /proc/PID/ns/" + procName(kind)
+		case kind == specs.NetworkNamespace:
+			e.Hint = "there are no named networks here: private, host, or a path such as /run/netns/NAME"
+		}
+		return Edit{}, e
+	}
+	if !filepath.IsAbs(value) {
+		value = filepath.Join(cwd, value)
+	}
+	return newEdit(label, func(d *Doc) error {
+		return d.upsert("type", specs.LinuxNamespace{Type: kind, Path: value}, "linux", "namespaces")
+	}), nil
+}
+
+// procName is what /proc/PID/ns calls a namespace.
+func procName(kind specs.LinuxNamespaceType) string {
+	switch kind {
+	case specs.NetworkNamespace:
+		return "net"
+	case specs.MountNamespace:
+		return "mnt"
+	}
+	return string(kind)
+}
+
+// replaceOwnMount exchanges a mount that the template made and no edit changed.
+func (d *Doc) replaceOwnMount(destination string, m specs.Mount) error {
+	for i, e := range list(d.get("mounts")) {
+		if e.by == d.base && e.member("destination") != nil && e.member("destination").text == destination {
+			n, err := fromGo(m, d.by)
+			if err != nil {
+				return err
+			}
+			n.was = e
+			d.get("mounts").list[i] = n
+		}
+	}
+	return nil
+}
+
+// restoreOwnMount undoes replaceOwnMount.
+func (d *Doc) restoreOwnMount(destination string) error {
+	for i, e := range list(d.get("mounts")) {
+		if e.was != nil && e.was.member("destination").text == destination {
+			d.get("mounts").list[i] = e.was
+		}
+	}
+	return nil
+}
+
+// ParseSize reads a size as docker does: a number with an optional unit of b,
+// k, m, g, t or p (also kb, kib), in steps of 1024. The result is in bytes.
+func ParseSize(s string) (int64, error) {
+	bad := fmt.Errorf("%q is no size: a number with a unit is wanted, as 512m or 1.5g", s)
+	digits := strings.TrimRight(s, "bBiIkKmMgGtTpP ")
+	unit := strings.ToLower(strings.TrimSpace(s[len(digits):]))
+	exponent := 0
+	switch unit {
+	case "", "b":
+	default:
+		exponent = strings.IndexByte("kmgtp", unit[0]) + 1
+		if rest := unit[1:]; exponent == 0 || rest != "" && rest != "b" && rest != "ib" {
+			return 0, bad
+		}
+	}
+	if strings.Trim(digits, "0123456789.") != "" || strings.Count(digits, ".") > 1 {
+		return 0, bad
+	}
+	n, ok := new(big.Rat).SetString(digits)
+	if !ok {
+		return 0, bad
+	}
+	n.Mul(n, new(big.Rat).SetInt(new(big.Int).Lsh(big.NewInt(1), uint(10*exponent))))
+	whole := new(big.Int).Quo(n.Num(), n.Denom())
+	if !whole.IsInt64() {
+		return 0, bad
+	}
+	return whole.Int64(), nil
+}
+
+// Memory limits the memory, in bytes or with a unit. As `docker run` does,
+// memory and swap together are limited to twice that where MemorySwap says
+// nothing else.
+func Memory(label, value string) (Edit, error) {
+	n, err := ParseSize(value)
+	if err == nil && n < 6<<20 {
+		err = fmt.Errorf("%q is too little: a container needs 6m", value)
+	}
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	return newEdit(label, func(d *Doc) error {
+		if err := d.put(n, "linux", "resources", "memory", "limit"); err != nil || d.swapSet || n > 1<<62-1 {
+			return err
+		}
+		return d.put(2*n, "linux", "resources", "memory", "swap")
+	}), nil
+}
+
+// MemorySwap limits memory and swap together. -1 is no limit; 0 says nothing
+// about swap at all, for kernels that do not account for it.
+func MemorySwap(label, value string) (Edit, error) {
+	n := int64(-1)
+	if value != "-1" {
+		var err error
+		if n, err = ParseSize(value); err != nil {
+			return Edit{}, blame(label, err)
+		}
+	}
+	return newEdit(label, func(d *Doc) error {
+		d.swapSet = true
+		if n == 0 {
+			d.drop("linux", "resources", "memory", "swap")
+			return nil
+		}
+		return d.put(n, "linux", "resources", "memory", "swap")
+	}), nil
+}
+
+// cpuPeriod is the scheduling period of --cpus, in microseconds: docker's.
+const cpuPeriod = 100000
+
+// CPUs limits the CPU time to a number of CPUs, as 1.5.
+func CPUs(label, value string) (Edit, error) {
+	n, ok := new(big.Rat).SetString(value)
+	if !ok || strings.Trim(value, "0123456789.") != "" || n.Sign() <= 0 {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of CPUs: 0.01 or more is wanted, as 1.5", value)}
+	}
+	n.Mul(n, big.NewRat(cpuPeriod, 1))
+	quota := new(big.Int).Quo(n.Num(), n.Denom())
+	// The kernel takes no quota below a millisecond.
+	if !quota.IsInt64() || quota.Int64() < 1000 {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of CPUs: 0.01 or more is wanted, as 1.5", value)}
+	}
+	return newEdit(label, func(d *Doc) error {
+		if err := d.put(quota.Int64(), "linux", "resources", "cpu", "quota"); err != nil {
+			return err
+		}
+		return d.put(cpuPeriod, "linux", "resources", "cpu", "period")
+	}), nil
+}
+
+// CPUShares sets the relative weight, 1024 being one container's usual.
+func CPUShares(label, value string) (Edit, error) {
+	n, err := strconv.ParseUint(value, 10, 63)
+	if err != nil || n == 1 {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no weight: a whole number from 2 is wanted, or 0 for the default", value)}
+	}
+	return newEdit(label, func(d *Doc) error {
+		if n == 0 {
+			d.drop("linux", "resources", "cpu", "shares")
+			return nil
+		}
+		return d.put(n, "linux", "resources", "cpu", "shares")
+	}), nil
+}
+
+// CPUSetCPUs pins the container to CPUs, as 0-3,7.
+func CPUSetCPUs(label, value string) (Edit, error) {
+	for part := range strings.SplitSeq(value, ",") {
+		first, last, ranged := strings.Cut(part, "-")
+		a, err := strconv.ParseUint(first, 10, 16)
+		b := a
+		if err == nil && ranged {
+			b, err = strconv.ParseUint(last, 10, 16)
+		}
+		if err != nil || b < a {
+			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no list of CPUs: numbers and ranges are wanted, as 0-3,7", value)}
+		}
+	}
+	return newEdit(label, func(d *Doc) error { return d.put(value, "linux", "resources", "cpu", "cpus") }), nil
+}
+
+// PidsLimit limits the number of processes; -1 and 0 are no limit.
+func PidsLimit(label, value string) (Edit, error) {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < -1 {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of processes: a whole number is wanted, or -1 for no limit", value)}
+	}
+	if n == 0 {
+		n = -1
+	}
+	return newEdit(label, func(d *Doc) error { return d.put(n, "linux", "resources", "pids", "limit") }), nil
+}
+
+// namespaced are the kernel parameters outside of net.* that a container can
+// have of its own (sysctl(8), namespaces(7)), with the namespace it takes.
+var namespaced = map[string]specs.LinuxNamespaceType{
+	"kernel.msgmax": specs.IPCNamespace, "kernel.msgmnb": specs.IPCNamespace, "kernel.msgmni": specs.IPCNamespace,
+	"kernel.sem": specs.IPCNamespace, "kernel.shmall": specs.IPCNamespace, "kernel.shmmax": specs.IPCNamespace,
+	"kernel.shmmni": specs.IPCNamespace, "kernel.shm_rmid_forced": specs.IPCNamespace,
+	"kernel.domainname": specs.UTSNamespace,
+}
+
+// Sysctl sets a kernel parameter of the container's own namespaces, K=V.
+func Sysctl(label, arg string) (Edit, error) {
+	k, v, ok := strings.Cut(arg, "=")
+	if !ok || k == "" || v == "" {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no kernel parameter: KEY=VALUE is wanted", arg)}
+	}
+	if err := text("the parameter", arg); err != nil {
+		return Edit{}, blame(label, err)
+	}
+	// sysctl(8) takes net/ipv4/conf for net.ipv4.conf; runtimes want the dots.
+	if i := strings.IndexAny(k, "./"); i >= 0 && k[i] == '/' {
+		k = strings.NewReplacer("/", ".", ".", "/").Replace(k)
+	}
+	if namespaced[k] == "" && !strings.HasPrefix(k, "net.") && !strings.HasPrefix(k, "fs.mqueue.") {
+		e := &EditError{Label: label, Problem: fmt.Sprintf("%s has no value of its own in a container: only net.*, fs.mqueue.* and the kernel.* parameters of System V IPC have", k)}
+		if s := nearest(k, sortedKeys(namespaced)); s != "" {
+			e.Problem += fmt.Sprintf(": did you mean %s?", s)
+		}
+		return Edit{}, e
+	}
+	return newEdit(label, func(d *Doc) error { return d.put(v, "linux", "sysctl", k) }), nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,480 @@
+package specedit
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// The operations of RFC 6902 are done on the tree itself, not by a library
+// over JSON text: selectors, the blame for what an edit wrote, and errors that
+// name what is there all need the walk anyway. A library is the oracle in the
+// tests, which also name where it departs from the RFC.
+
+// operation is one operation of an RFC 6902 patch.
+type operation struct {
+	op, path, from string
+	value          *node // nil: the operation has none
+}
+
+// Add is the "add" operation of RFC 6902, section 4.1.
+func Add(label, pointer, value string) (Edit, error) {
+	return opEdit(label, operation{op: "add", path: pointer, value: valueOf(value)})
+}
+
+// Replace is the "replace" operation of RFC 6902, section 4.3.
+func Replace(label, pointer, value string) (Edit, error) {
+	return opEdit(label, operation{op: "replace", path: pointer, value: valueOf(value)})
+}
+
+// Test is the "test" operation of RFC 6902, section 4.6.
+func Test(label, pointer, value string) (Edit, error) {
+	return opEdit(label, operation{op: "test", path: pointer, value: valueOf(value)})
+}
+
+// Remove is the "remove" operation of RFC 6902, section 4.2.
+func Remove(label, pointer string) (Edit, error) {
+	return opEdit(label, operation{op: "remove", path: pointer})
+}
+
+// Copy is the "copy" operation of RFC 6902, section 4.5.
+func Copy(label, from, pointer string) (Edit, error) {
+	return opEdit(label, operation{op: "copy", from: from, path: pointer})
+}
+
+// Move is the "move" operation of RFC 6902, section 4.4.
+func Move(label, from, pointer string) (Edit, error) {
+	return opEdit(label, operation{op: "move", from: from, path: pointer})
+}
+
+// Set adds or replaces a value and creates the parents that are missing:
+// arrays where the specification has an array, objects elsewhere.
+func Set(label, pointer, value string) (Edit, error) {
+	if _, err := splitRaw(pointer); err != nil {
+		return Edit{}, blame(label, err)
+	}
+	v := valueOf(value)
+	return newEdit(label, func(d *Doc) error { return d.set(pointer, v.clone(d.by)) }), nil
+}
+
+// valueOf reads the VALUE of a flag: JSON where it parses as JSON, else a
+// string.
+func valueOf(text string) *node {
+	if n, err := parse([]byte(text), ""); err == nil {
+		return n
+	}
+	return newString(text, "")
+}
+
+func opEdit(label string, o operation) (Edit, error) {
+	for _, p := range []string{o.from, o.path} {
+		if _, err := splitRaw(p); err != nil {
+			return Edit{}, blame(label, err)
+		}
+	}
+	return newEdit(label, func(d *Doc) error { return d.operate(o) }), nil
+}
+
+// Patch is a whole RFC 6902 patch. A failing operation leaves nothing of it.
+func Patch(label string, patch []byte) (Edit, error) {
+	ops, err := parsePatch(patch)
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	return newEdit(label, func(d *Doc) error {
+		for i, o := range ops {
+			if err := d.operate(o); err != nil {
+				return blame(fmt.Sprintf("%s, operation %d (%s)", label, i, o.op), err)
+			}
+		}
+		return nil
+	}), nil
+}
+
+func parsePatch(patch []byte) ([]operation, error) {
+	root, err := parse(patch, "")
+	if err != nil {
+		return nil, fmt.Errorf("read the patch: %w", err)
+	}
+	if root.kind != kindArray {
+		return nil, &EditError{Problem: fmt.Sprintf("an RFC 6902 patch is an array of operations, this is %s", root.kind)}
+	}
+	ops := make([]operation, 0, len(root.list))
+	for i, n := range root.list {
+		o, err := parseOperation(n)
+		if err != nil {
+			return nil, &EditError{Problem: fmt.Sprintf("operation %d: %v", i, err)}
+		}
+		ops = append(ops, o)
+	}
+	return ops, nil
+}
+
+func parseOperation(n *node) (operation, error) {
+	var o operation
+	if n.kind != kindObject {
+		return o, fmt.Errorf("an operation is an object, this is %s", n.kind)
+	}
+	name := func(member string) (string, error) {
+		v := n.obj[member]
+		if v == nil {
+			return "", fmt.Errorf("no member %q", member)
+		}
+		s, ok := v.str()
+		if !ok {
+			return "", fmt.Errorf("member %q is %s, a string is wanted", member, v.kind)
+		}
+		return s, nil
+	}
+	var err error
+	if o.op, err = name("op"); err != nil {
+		return o, err
+	}
+	if o.path, err = name("path"); err != nil {
+		return o, err
+	}
+	switch o.op {
+	case "add", "replace", "test":
+		if o.value = n.obj["value"]; o.value == nil {
+			return o, fmt.Errorf("%s %s: no member %q", o.op, o.path, "value")
+		}
+	case "copy", "move":
+		if o.from, err = name("from"); err != nil {
+			return o, err
+		}
+	case "remove":
+	default:
+		return o, fmt.Errorf("there is no operation %q: add, remove, replace, move, copy and test are", o.op)
+	}
+	for _, p := range []string{o.path, o.from} {
+		if _, err := splitRaw(p); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+func (d *Doc) operate(o operation) error {
+	switch o.op {
+	case "add":
+		return d.add(o.path, o.value.clone(d.by))
+	case "replace":
+		p, err := d.existing(o.path)
+		if err != nil {
+			return err
+		}
+		d.write(p, o.value.clone(d.by))
+		return nil
+	case "remove":
+		p, err := d.existing(o.path)
+		if err != nil {
+			return err
+		}
+		return d.take(p)
+	case "test":
+		p, err := d.existing(o.path)
+		if err != nil {
+			return err
+		}
+		if !p.value.equal(o.value) {
+			return &EditError{Pointer: p.String(), Problem: fmt.Sprintf("is %s, not %s", brief(p.value), brief(o.value))}
+		}
+		return nil
+	case "copy":
+		from, err := d.existing(o.from)
+		if err != nil {
+			return err
+		}
+		return d.add(o.path, from.value.clone(d.by))
+	case "move":
+		return d.move(o.from, o.path)
+	}
+	return fmt.Errorf("unknown operation %q", o.op)
+}
+
+// brief shows a value in an error, cut where it is long.
+func brief(n *node) string {
+	const limit = 120
+	s := n.compact()
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "..."
+}
+
+// add inserts into an array, and writes a member of an object.
+func (d *Doc) add(pointer string, v *node) error {
+	p, err := d.find(pointer)
+	if err != nil {
+		return err
+	}
+	if p.parent != nil && p.parent.kind == kindArray {
+		list := p.parent.list
+		p.parent.list = append(list[:p.index:p.index], append([]*node{v}, list[p.index:]...)...)
+		return nil
+	}
+	d.write(p, v)
+	return nil
+}
+
+// write puts a value in the place of what is there.
+func (d *Doc) write(p *place, v *node) {
+	switch {
+	case p.parent == nil:
+		d.root = v
+	case p.parent.kind == kindObject:
+		p.parent.setMember(p.name, v)
+	default:
+		p.parent.list[p.index] = v
+	}
+}
+
+// take removes what is at a place.
+func (d *Doc) take(p *place) error {
+	switch {
+	case p.parent == nil:
+		return &EditError{Problem: "the whole document cannot be removed"}
+	case p.parent.kind == kindObject:
+		p.parent.removeMember(p.name, d.by)
+	default:
+		p.parent.list = append(p.parent.list[:p.index:p.index], p.parent.list[p.index+1:]...)
+	}
+	return nil
+}
+
+func (d *Doc) move(from, to string) error {
+	p, err := d.existing(from)
+	if err != nil {
+		return err
+	}
+	target, err := d.find(to)
+	if err != nil && len(p.path) == 0 {
+		return err
+	}
+	if err == nil && len(target.path) >= len(p.path) {
+		inside := true
+		for i := range p.path {
+			inside = inside && target.path[i] == p.path[i]
+		}
+		if inside && len(target.path) > len(p.path) {
+			return &EditError{Pointer: p.String(), Problem: fmt.Sprintf("cannot be moved into itself (%s)", target)}
+		}
+		if inside {
+			return nil // onto itself: nothing moves, not even within its parent
+		}
+	}
+	if err := d.take(p); err != nil {
+		return err
+	}
+	// The target is looked for again: what was taken away may have moved it.
+	return d.add(to, p.value.clone(d.by))
+}
+
+// set writes a value and creates its parents.
+func (d *Doc) set(pointer string, v *node) error {
+	segments, err := splitRaw(pointer)
+	if err != nil {
+		return err
+	}
+	p := &place{value: d.root}
+	for len(segments) > 0 {
+		if p.value == nil {
+			made := d.container(p.path, segments[0])
+			d.place(p, made)
+			p.value = made
+		}
+		if p, segments, err = p.step(segments); err != nil {
+			return err
+		}
+	}
+	d.place(p, v)
+	return nil
+}
+
+// place writes a value where p leads, past the end of an array too.
+func (d *Doc) place(p *place, v *node) {
+	if p.parent != nil && p.parent.kind == kindArray && p.index == len(p.parent.list) {
+		p.parent.list = append(p.parent.list, v)
+		return
+	}
+	d.write(p, v)
+}
+
+// container makes the missing parent of a segment.
+func (d *Doc) container(path []string, next string) *node {
+	if t := typeAt(path); t != nil {
+		switch t.Kind() {
+		case reflect.Slice, reflect.Array:
+			return newArray(d.by)
+		case reflect.Map, reflect.Struct:
+			return newObject(d.by)
+		}
+	}
+	if next == "-" || next == "0" {
+		return newArray(d.by)
+	}
+	return newObject(d.by)
+}
+
+// MergePatch is an RFC 7386 merge patch.
+func MergePatch(label string, patch []byte) (Edit, error) {
+	root, err := parse(patch, "")
+	if err != nil {
+		return Edit{}, blame(label, fmt.Errorf("read the merge patch: %w", err))
+	}
+	return newEdit(label, func(d *Doc) error {
+		d.root = merge(d.root, root, d.by)
+		return nil
+	}), nil
+}
+
+// merge is the pseudocode of RFC 7386, section 2. A nil target is one that
+// does not exist.
+func merge(target, patch *node, by string) *node {
+	if patch.kind != kindObject {
+		return patch.clone(by)
+	}
+	if target == nil || target.kind != kindObject {
+		target = newObject(by)
+	}
+	for _, name := range patch.keys {
+		v := patch.obj[name]
+		if v.kind == kindNull {
+			target.removeMember(name, by)
+			continue
+		}
+		target.setMember(name, merge(target.obj[name], v, by))
+	}
+	return target
+}
+
+// Diff is the RFC 6902 patch that makes b out of a, both JSON texts. It is
+// minimal for objects; an array that grew, shrank or changed in the middle is
+// changed element by element from where it differs.
+func Diff(a, b []byte) ([]byte, error) {
+	from, err := parse(a, "")
+	if err != nil {
+		return nil, fmt.Errorf("read the first document: %w", err)
+	}
+	to, err := parse(b, "")
+	if err != nil {
+		return nil, fmt.Errorf("read the second document: %w", err)
+	}
+	return diffNodes(from, to)
+}
+
+func diffNodes(from, to *node) ([]byte, error) {
+	ops := appendDiff(nil, "", from, to)
+	list := newArray("")
+	for _, o := range ops {
+		n := newObject("")
+		n.setMember("op", newString(o.op, ""))
+		n.setMember("path", newString(o.path, ""))
+		if o.value != nil {
+			n.setMember("value", o.value)
+		}
+		list.list = append(list.list, n)
+	}
+	return list.encode(), nil
+}
+
+func appendDiff(ops []operation, path string, a, b *node) []operation {
+	if a.equal(b) && sameText(a, b) {
+		return ops
+	}
+	switch {
+	case a.kind == kindObject && b.kind == kindObject:
+		for _, k := range a.keys {
+			if _, ok := b.obj[k]; !ok {
+				ops = append(ops, operation{op: "remove", path: path + "/" + escapeToken(k)})
+			}
+		}
+		for _, k := range b.keys {
+			p := path + "/" + escapeToken(k)
+			if v, ok := a.obj[k]; ok {
+				ops = appendDiff(ops, p, v, b.obj[k])
+			} else {
+				ops = append(ops, operation{op: "add", path: p, value: b.obj[k]})
+			}
+		}
+		return ops
+	case a.kind == kindArray && b.kind == kindArray:
+		return appendArrayDiff(ops, path, a.list, b.list)
+	}
+	return append(ops, operation{op: "replace", path: path, value: b})
+}
+
+// sameText tells values that are equal but not written the same, as 1 and 1.0.
+func sameText(a, b *node) bool {
+	switch a.kind {
+	case kindNumber:
+		return a.text == b.text
+	case kindArray:
+		for i := range a.list {
+			if !sameText(a.list[i], b.list[i]) {
+				return false
+			}
+		}
+	case kindObject:
+		for k, v := range a.obj {
+			if !sameText(v, b.obj[k]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// appendArrayDiff keeps a longest common subsequence of elements and removes,
+// changes and adds between them.
+func appendArrayDiff(ops []operation, path string, a, b []*node) []operation {
+	same := func(x, y *node) bool { return x.equal(y) && sameText(x, y) }
+	start := 0
+	for start < len(a) && start < len(b) && same(a[start], b[start]) {
+		start++
+	}
+	endA, endB := len(a), len(b)
+	for endA > start && endB > start && same(a[endA-1], b[endB-1]) {
+		endA--
+		endB--
+	}
+	midA, midB := a[start:endA], b[start:endB]
+	const limit = 4 << 20 // cells of the table below: beyond it, a config is no longer edited by hand
+	if len(midA) > limit/max(1, len(midB)) {
+		return append(ops, operation{op: "replace", path: path, value: &node{kind: kindArray, list: b}})
+	}
+	// lcs[i][j]: length of the common subsequence of midA[i:] and midB[j:].
+	lcs := make([][]int, len(midA)+1)
+	for i := range lcs {
+		lcs[i] = make([]int, len(midB)+1)
+	}
+	for i := len(midA) - 1; i >= 0; i-- {
+		for j := len(midB) - 1; j >= 0; j-- {
+			if same(midA[i], midB[j]) {
+				lcs[i][j] = lcs[i+1][j+1] + 1
+			} else {
+				lcs[i][j] = max(lcs[i+1][j], lcs[i][j+1])
+			}
+		}
+	}
+	// at is the index in the array as it is once the operations so far are done.
+	i, j, at := 0, 0, start
+	for i < len(midA) || j < len(midB) {
+		p := path + "/" + strconv.Itoa(at)
+		switch {
+		case i < len(midA) && j < len(midB) && same(midA[i], midB[j]):
+			i, j, at = i+1, j+1, at+1
+		case i < len(midA) && j < len(midB) && lcs[i+1][j+1] == lcs[i][j]:
+			ops = appendDiff(ops, p, midA[i], midB[j])
+			i, j, at = i+1, j+1, at+1
+		case i < len(midA) && (j == len(midB) || lcs[i+1][j] == lcs[i][j]):
+			ops = append(ops, operation{op: "remove", path: p})
+			i++
+		default:
+			ops = append(ops, operation{op: "add", path: p, value: midB[j]})
+			j, at = j+1, at+1
+		}
+	}
+	return ops
+}

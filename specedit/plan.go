@@ -1,0 +1,192 @@
+package specedit
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Plan is a config to be made: a base and the edits that change it.
+type Plan struct {
+	// Template names a built-in base, [TemplateRunc] (also the meaning of "")
+	// or [TemplateDocker]. It is not looked at where Base is set.
+	Template string
+	// Base is the text of a config to start from: a template file's, or the
+	// config.json of a bundle that is edited.
+	Base []byte
+	// BaseLabel says in errors where Base comes from, `--template base.json`.
+	BaseLabel string
+	// Host is what the built-in templates depend on. A non-empty Mapping is put
+	// into a Base too: it is the ownership that the rootfs has on disk.
+	Host Host
+	// RootPath, if not empty, becomes root.path before the edits.
+	RootPath string
+	// Edits are applied in order.
+	Edits []Edit
+
+	notes []string // of the last Check or Build
+}
+
+// Check makes the config as far as that can be done before the rootfs exists:
+// all of it, with made-up ids for the user names it would look up. The error
+// is an *EditError where an edit or the base is to blame.
+func (p *Plan) Check() error {
+	_, err := p.Build(standIn{})
+	return err
+}
+
+// Build makes the config and returns its text. users resolves the names of
+// --user; nil says that there is no rootfs to look in, which makes a name an
+// error. The error is an *EditError where an edit or the base is to blame, and
+// wraps [ErrUnmapped] where the process has an id that its mapping lacks.
+func (p *Plan) Build(users UserLookup) ([]byte, error) {
+	d, err := p.doc(users)
+	if err != nil {
+		return nil, err
+	}
+	return d.root.encode(), nil
+}
+
+// Warnings are sentences about what the base and the edits say that has no
+// effect, as far as the last Check or Build met it.
+func (p *Plan) Warnings() []string {
+	var w []string
+	for _, e := range p.Edits {
+		w = append(w, e.Warnings...)
+	}
+	return append(w, p.notes...)
+}
+
+func (p *Plan) doc(users UserLookup) (*Doc, error) {
+	if users == nil {
+		users = noRootfs{}
+	}
+	d, err := p.start()
+	if err != nil {
+		return nil, err
+	}
+	d.users = users
+	d.notes = d.modernize()
+	defer func() { p.notes = d.notes }()
+	if p.RootPath != "" {
+		if err := d.put(p.RootPath, "root", "path"); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range p.Edits {
+		if err := d.run(e); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.settle(); err != nil {
+		return nil, err
+	}
+	d.setVersion(p.Base == nil)
+	if err := check(d.root, d.base); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// start makes the document that the edits begin with.
+func (p *Plan) start() (*Doc, error) {
+	if err := checkMapping(p.Host); err != nil {
+		return nil, err
+	}
+	d := &Doc{host: p.Host}
+	if p.Base != nil {
+		d.base = p.baseLabel()
+		root, err := parse(p.Base, d.base)
+		if err != nil {
+			return nil, &EditError{Label: d.base, Err: fmt.Errorf("read the config: %w", err)}
+		}
+		d.root = root
+		if root.kind != kindObject {
+			return nil, &EditError{Label: d.base, Problem: fmt.Sprintf("a config is a JSON object, this is %s", root.kind)}
+		}
+		if !p.Host.Mapping.Empty() {
+			if err := blame(d.base, d.remap()); err != nil {
+				return nil, err
+			}
+		}
+		return d, nil
+	}
+	var spec *specs.Spec
+	var err error
+	switch p.Template {
+	case "", TemplateRunc:
+		spec = runcSpec(p.Host)
+	case TemplateDocker:
+		spec, err = dockerSpec(p.Host)
+	default:
+		err = fmt.Errorf("make a config: there is no template %q", p.Template)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.root, err = fromGo(spec, "")
+	return d, err
+}
+
+func (p *Plan) baseLabel() string {
+	if p.BaseLabel == "" {
+		return "the config to start from"
+	}
+	return p.BaseLabel
+}
+
+// modernize turns what the drafts before 1.0.0 had and 1.0.0 has not into its
+// present form, and says what it did. It looks at the base alone.
+func (d *Doc) modernize() []string {
+	var notes []string
+	if caps := d.get("process", "capabilities"); caps != nil && caps.kind == kindArray {
+		n := newObject(d.base)
+		for _, set := range []string{"bounding", "effective", "permitted", "ambient"} {
+			n.setMember(set, caps.clone(""))
+		}
+		d.get("process").setMember("capabilities", n)
+		notes = append(notes, fmt.Sprintf("%s: /process/capabilities is a list, as before runtime-spec 1.0.0: taken for the bounding, effective, permitted and ambient sets", d.base))
+	}
+	if v := d.text("ociVersion"); older(v, baseVersion) {
+		if p := d.get("platform"); p != nil && p.kind == kindObject {
+			if name, _ := p.member("os").str(); name == "linux" {
+				d.root.removeMember("platform", d.base)
+				notes = append(notes, fmt.Sprintf("%s: /platform, which runtime-spec has not since 1.0.0, is left out", d.base))
+			}
+		}
+	}
+	return notes
+}
+
+// remap puts the host's mapping into a document: its files are owned by it.
+func (d *Doc) remap() error {
+	if err := d.upsert("type", specs.LinuxNamespace{Type: specs.UserNamespace}, "linux", "namespaces"); err != nil {
+		return err
+	}
+	if err := d.put(specMapping(d.host.Mapping.UIDMaps), "linux", "uidMappings"); err != nil {
+		return err
+	}
+	return d.put(specMapping(d.host.Mapping.GIDMaps), "linux", "gidMappings")
+}
+
+// setVersion raises ociVersion to what the document needs, unless an edit said
+// what it is to be. That of a base is kept where it suffices.
+func (d *Doc) setVersion(builtIn bool) {
+	v := d.get("ociVersion")
+	if v == nil || v.kind != kindString || v.by != d.base {
+		return
+	}
+	needed := versionNeeded(d.root)
+	if builtIn || older(v.text, needed) && !patched(v.text, needed) {
+		v.text = needed
+	}
+}
+
+// patched tells a pre-release of the very release that is needed: 1.1.0-rc.2
+// or 1.0.2-dev is what a runtime wrote that was on its way there.
+func patched(have, need string) bool {
+	h, pre, err1 := parseVersion(have)
+	n, _, err2 := parseVersion(need)
+	return err1 == nil && err2 == nil && pre && slices.Equal(h[:], n[:])
+}

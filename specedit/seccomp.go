@@ -1,0 +1,99 @@
+package specedit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// pendingSeccomp is a profile with rules that depend on the capabilities of
+// the container. Edits that come later may change those, so it is made again
+// at the end, unless an edit has touched what was made.
+type pendingSeccomp struct {
+	by   string
+	make func(*specs.Spec) (*specs.LinuxSeccomp, error)
+	node *node // what stands in the document
+	copy *node // the same as it was written
+}
+
+// SeccompDefault sets the profile that docker has by default, for this kernel,
+// this architecture, and the capabilities that the container ends up with.
+func SeccompDefault(label string) Edit {
+	return newEdit(label, func(d *Doc) error {
+		return d.setSeccomp(&pendingSeccomp{by: d.by, make: seccomp.GetDefaultProfile})
+	})
+}
+
+// SeccompUnconfined takes the seccomp profile away.
+func SeccompUnconfined(label string) Edit {
+	return newEdit(label, func(d *Doc) error {
+		d.profile = nil
+		d.drop("linux", "seccomp")
+		return nil
+	})
+}
+
+// SeccompProfile sets a profile in docker's format, whose conditions on
+// capabilities, architecture and kernel are resolved, or in that of the
+// runtime specification.
+func SeccompProfile(label string, profile []byte) (Edit, error) {
+	dec := json.NewDecoder(bytes.NewReader(profile))
+	dec.DisallowUnknownFields()
+	var p seccomp.Seccomp
+	err := dec.Decode(&p)
+	if err == nil {
+		if _, more := dec.Token(); more != io.EOF {
+			err = errors.New("more text after the JSON value")
+		}
+	}
+	if err == nil && p.DefaultAction == "" {
+		err = errors.New("it has no defaultAction")
+	}
+	if err != nil {
+		return Edit{}, blame(label, fmt.Errorf("read the seccomp profile: %w", err))
+	}
+	text := string(profile)
+	load := func(spec *specs.Spec) (*specs.LinuxSeccomp, error) { return seccomp.LoadProfile(text, spec) }
+	if _, err := load(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}); err != nil {
+		return Edit{}, blame(label, fmt.Errorf("read the seccomp profile: %w", err))
+	}
+	return newEdit(label, func(d *Doc) error {
+		return d.setSeccomp(&pendingSeccomp{by: d.by, make: load})
+	}), nil
+}
+
+func (d *Doc) setSeccomp(p *pendingSeccomp) error {
+	var caps []string
+	for _, e := range list(d.get("process", "capabilities", "bounding")) {
+		caps = append(caps, e.text)
+	}
+	profile, err := p.make(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}})
+	if err != nil {
+		return fmt.Errorf("make the seccomp profile: %w", err)
+	}
+	if p.node, err = fromGo(profile, p.by); err != nil {
+		return err
+	}
+	p.copy = p.node.clone("")
+	linux, err := d.object("linux")
+	if err != nil {
+		return err
+	}
+	linux.setMember("seccomp", p.node)
+	d.profile = p
+	return nil
+}
+
+// settleSeccomp makes the profile again for the final capabilities.
+func (d *Doc) settleSeccomp() error {
+	p := d.profile
+	if p == nil || d.get("linux", "seccomp") != p.node || !p.node.equal(p.copy) {
+		return nil
+	}
+	return blame(p.by, d.setSeccomp(p))
+}
