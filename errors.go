@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"ocibundle/pipeline"
+	"ocibundle/pipeline/userns"
+	"ocibundle/specedit"
+	"ocibundle/tarx"
+
+	"golang.org/x/sys/unix"
+)
+
+// The exit codes.
+const (
+	exitDone      = 0
+	exitIO        = 1
+	exitUsage     = 2
+	exitMalformed = 3
+	exitRefused   = 4
+	exitDest      = 5
+	exitSignal    = 128 // plus the signal's number
+)
+
+// usageError is a mistake on the command line.
+type usageError struct {
+	msg   string
+	hints []string
+	err   error
+}
+
+func (e *usageError) Error() string {
+	if e.err != nil {
+		return fmt.Sprintf("%s: %v", e.msg, e.err)
+	}
+	return e.msg
+}
+
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) *usageError {
+	return &usageError{msg: fmt.Sprintf(format, args...)}
+}
+
+func (e *usageError) hint(format string, args ...any) *usageError {
+	e.hints = append(e.hints, fmt.Sprintf(format, args...))
+	return e
+}
+
+// signalError is the end by a signal.
+type signalError struct{ sig os.Signal }
+
+func (e *signalError) Error() string { return "ended by signal: " + e.sig.String() }
+
+// status says with what status and which hints an error ends the program.
+func status(err error) (code int, hints []string) {
+	var (
+		exited *userns.Exited
+		usage  *usageError
+		sig    *signalError
+		edit   *specedit.EditError
+		ns     *userns.Error
+		dest   *pipeline.DestinationError
+	)
+	switch {
+	case err == nil:
+		return exitDone, nil
+	case errors.As(err, &exited):
+		return exited.Code, nil
+	case errors.As(err, &sig):
+		if s, ok := sig.sig.(syscall.Signal); ok {
+			return exitSignal + int(s), nil
+		}
+		return exitIO, nil
+	case errors.As(err, &usage):
+		return exitUsage, usage.hints
+	case errors.As(err, &edit):
+		if edit.Hint != "" {
+			hints = append(hints, edit.Hint)
+		}
+		if errors.Is(err, specedit.ErrUnmapped) {
+			return exitRefused, hints
+		}
+		return exitUsage, hints
+	case errors.As(err, &ns):
+		return exitUsage, append(hints, namespaceHints(ns)...)
+	case errors.As(err, &dest):
+		return destinationStatus(dest)
+	case errors.Is(err, tarx.ErrRefused):
+		return exitRefused, refusedHints(err)
+	case errors.Is(err, tarx.ErrMalformed):
+		return exitMalformed, malformedHints(err)
+	}
+	return exitIO, ioHints(err)
+}
+
+func destinationStatus(e *pipeline.DestinationError) (int, []string) {
+	switch e.Kind {
+	case pipeline.DestHere:
+		return exitUsage, []string{"name a directory that is yet to be made, as in -o redis"}
+	case pipeline.DestMount:
+		return exitUsage, []string{"name a directory below it, as in -o " + strings.TrimRight(e.Dir, "/") + "/bundle"}
+	case pipeline.DestExists:
+		return exitDest, []string{"-f (--force) replaces a bundle that is there"}
+	case pipeline.DestStranger:
+		return exitDest, []string{"--force replaces a directory that holds nothing but config.json and rootfs; move the rest away"}
+	case pipeline.DestNotBundle:
+		return exitDest, []string{"--force replaces bundles only; remove it, or name another directory with -o"}
+	case pipeline.DestInUse:
+		return exitDest, []string{"stop the container first, or name another directory with -o"}
+	}
+	return exitDest, nil
+}
+
+func namespaceHints(e *userns.Error) []string {
+	const self = "--remap self needs no ranges: every file is then the caller's, and the real ids are kept in an attribute"
+	switch e.Kind {
+	case userns.KindNeedsRoot:
+		return []string{"--remap auto does what a user can do"}
+	case userns.KindNoRange:
+		return []string{"an administrator can add ranges: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER", self}
+	case userns.KindNoHelper:
+		return []string{"newuidmap and newgidmap are in the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora)", self}
+	case userns.KindForbidden:
+		return []string{"user namespaces are forbidden here; see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)", "--remap self does without one"}
+	case userns.KindOutside, userns.KindRefused:
+		return []string{"the ranges of this user are in /etc/subuid and /etc/subgid", "--remap subid takes all of them"}
+	case userns.KindNoRoot:
+		return []string{"map the container's root too: --uidmap 0:HOST:COUNT"}
+	case userns.KindBadMap, userns.KindOverlap:
+		return []string{"a mapping is CONTAINER:HOST:COUNT, as in --uidmap 0:100000:65536"}
+	}
+	return nil
+}
+
+func refusedHints(err error) []string {
+	var id *tarx.UnmappedIDError
+	if errors.As(err, &id) {
+		var hints []string
+		if n := id.Missing(); n > 0 {
+			hints = append(hints, fmt.Sprintf("the mapping is %d ids short: --%smap or /etc/sub%s can give more", n, id.What, id.What))
+		} else {
+			hints = append(hints, fmt.Sprintf("the id falls into a gap between two ranges of --%smap or /etc/sub%s", id.What, id.What))
+		}
+		return append(hints, "--remap self takes every id and keeps it in an attribute")
+	}
+	var limit *tarx.LimitError
+	if errors.As(err, &limit) {
+		return []string{fmt.Sprintf("--max-%s sets the limit", limit.What)}
+	}
+	var window *pipeline.WindowError
+	if errors.As(err, &window) {
+		return []string{"decode it on the way: " + window.Format + " -dc FILE | ocibundle ..."}
+	}
+	return nil
+}
+
+func malformedHints(err error) []string {
+	switch {
+	case errors.Is(err, pipeline.ErrImageArchive):
+		return []string{"--image reads what docker save, podman save and their like write", "docker export CONTAINER writes a container's filesystem"}
+	case errors.Is(err, tarx.ErrEmpty):
+		return []string{"the command in front of the pipe wrote nothing; look at what it says"}
+	case errors.Is(err, tarx.ErrTruncated), errors.Is(err, io.ErrUnexpectedEOF):
+		return []string{"the command in front of the pipe, or the transfer, broke off; run it again"}
+	}
+	return nil
+}
+
+func ioHints(err error) []string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return []string{"the disk is full; -o names a directory on another one"}
+	case errors.Is(err, unix.EMFILE):
+		return []string{"the limit of open files is very low; see ulimit -n"}
+	}
+	return nil
+}
+
+// report prints an error the way the contract says.
+func report(w io.Writer, err error, hints []string) {
+	if _, ok := errors.AsType[*userns.Exited](err); ok {
+		return // the inner process has said it
+	}
+	if errors.Is(err, context.Canceled) && len(hints) == 0 {
+		err = errors.New("ended early")
+	}
+	fmt.Fprintf(w, "ocibundle: %s\n", oneLine(err.Error()))
+	for _, h := range hints {
+		fmt.Fprintf(w, "ocibundle: hint: %s\n", oneLine(h))
+	}
+}
+
+// oneLine keeps control characters, which a name may hold, off the terminal.
+func oneLine(s string) string {
+	clean := func(r rune) bool { return r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) }
+	if strings.IndexFunc(s, func(r rune) bool { return !clean(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if clean(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\x%02x`, r)
+		}
+	}
+	return b.String()
+}

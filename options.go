@@ -1,0 +1,258 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"ocibundle/pipeline"
+	"ocibundle/pipeline/userns"
+	"ocibundle/specedit"
+	"ocibundle/tarx"
+)
+
+const (
+	catBundle    = "Bundle"
+	catInput     = "Input"
+	catOwnership = "Ownership"
+	catSpec      = "Base of the config"
+	catOutput    = "Output"
+)
+
+var (
+	templateFlag = &flagDef{names: []string{"template"}, value: "runc|docker|FILE", category: catSpec,
+		usage: "the config to begin with"}
+
+	// mainFlags are those of the main job that are no edits.
+	mainFlags = []*flagDef{
+		{names: []string{"output", "o"}, value: "DIR", category: catBundle, usage: "the bundle to create"},
+		{names: []string{"force", "f"}, category: catBundle, usage: "replace a bundle that is there, in one step"},
+		{names: []string{"sync"}, category: catBundle, usage: "flush the bundle to disk before it appears"},
+		{names: []string{"input", "i"}, value: "FILE", category: catInput, usage: "read FILE instead of standard input (-)"},
+		{names: []string{"digest"}, value: "sha256:HEX", category: catInput, usage: "refuse a stream with another digest"},
+		{names: []string{"max-bytes"}, value: "SIZE", category: catInput, usage: "refuse a stream larger than this when decoded (512m, 10G)"},
+		{names: []string{"max-entries"}, value: "N", category: catInput, usage: "refuse a stream with more entries"},
+		{names: []string{"remap"}, value: "auto|none|self|subid", category: catOwnership, usage: "how the container's ids get to the disk"},
+		{names: []string{"uidmap"}, value: "C:H:N", category: catOwnership, usage: "map N user ids from C in the container to H on the host; repeatable"},
+		{names: []string{"gidmap"}, value: "C:H:N", category: catOwnership, usage: "the same for group ids; one of the two serves for both"},
+		{names: []string{"devices"}, value: "auto|create|skip|error", category: catOwnership, usage: "what becomes of device nodes"},
+		{names: []string{"no-xattrs"}, category: catOwnership, usage: "leave extended attributes out"},
+		templateFlag,
+		{names: []string{"absolute-root"}, category: catSpec, usage: "write root.path absolute, as ctr run --config needs it"},
+		{names: []string{"json"}, category: catOutput, usage: "print a JSON object about what was done"},
+		{names: []string{"quiet", "q"}, category: catOutput, usage: "no warnings"},
+		{names: []string{"verbose"}, category: catOutput, usage: "one line per decision worth knowing"},
+		{names: []string{"progress"}, value: "auto|always|never", category: catOutput, usage: "a progress line on standard error"},
+	}
+)
+
+// unsupported are flags of the contract that this version does not have yet.
+var unsupported = []string{"image", "platform"}
+
+// options are those of the main job, read off the command line. No file has
+// been opened for them.
+type options struct {
+	config   pipeline.Config
+	ids      userns.Request
+	input    string
+	template string
+	json     bool
+	quiet    bool
+	verbose  bool
+	progress string
+}
+
+func oneOf(rec *record, name string, choices ...string) (string, error) {
+	v, ok := rec.last(name)
+	if !ok {
+		return choices[0], nil
+	}
+	for _, c := range choices {
+		if v == c {
+			return v, nil
+		}
+	}
+	return "", usagef("--%s %q is not supported", name, v).hint("--%s is one of %s", name, strings.Join(choices, ", "))
+}
+
+func readOptions(rec *record) (*options, error) {
+	o := &options{
+		input: "-",
+		json:  rec.is("json"), quiet: rec.is("quiet"), verbose: rec.is("verbose"),
+		template: rec.text("template"),
+	}
+	out, ok := rec.last("output")
+	switch {
+	case !ok || out == "":
+		return nil, usagef("no output directory was given").hint("-o DIR names the bundle to create")
+	case out == "-":
+		return nil, usagef("-o - is not supported")
+	}
+	o.config = pipeline.Config{Output: out, Force: rec.is("force"), Sync: rec.is("sync"), AbsoluteRoot: rec.is("absolute-root")}
+	if v, ok := rec.last("input"); ok {
+		o.input = v
+	}
+	if v, ok := rec.last("digest"); ok {
+		hash, found := strings.CutPrefix(v, "sha256:")
+		if b, err := hex.DecodeString(hash); !found || err != nil || len(b) != 32 {
+			return nil, usagef("--digest %q is not a SHA-256 digest", v).hint("it is sha256: and 64 hexadecimal digits, as sha256sum prints them")
+		}
+		o.config.SHA256 = strings.ToLower(hash)
+	}
+	if v, ok := rec.last("max-bytes"); ok {
+		n, err := units.RAMInBytes(v)
+		if err != nil || n <= 0 {
+			return nil, usagef("--max-bytes %q is not a size", v).hint("a size is a number and a unit, as in 512m or 10G")
+		}
+		o.config.MaxBytes = n
+	}
+	if v, ok := rec.last("max-entries"); ok {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n <= 0 {
+			return nil, usagef("--max-entries %q is not a number above 0", v)
+		}
+		o.config.Extract.MaxEntries = n
+	}
+	devices, err := oneOf(rec, "devices", "auto", "create", "skip", "error")
+	if err != nil {
+		return nil, err
+	}
+	o.config.Extract.Devices = map[string]tarx.DevicePolicy{"auto": tarx.DevicesAuto, "create": tarx.DevicesCreate,
+		"skip": tarx.DevicesSkip, "error": tarx.DevicesError}[devices]
+	o.config.Extract.NoXattrs = rec.is("no-xattrs")
+	if o.progress, err = oneOf(rec, "progress", "auto", "always", "never"); err != nil {
+		return nil, err
+	}
+	if o.ids, err = readIDs(rec); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// readIDs reads --remap, --uidmap and --gidmap.
+func readIDs(rec *record) (userns.Request, error) {
+	mode, err := oneOf(rec, "remap", "auto", "none", "self", "subid")
+	if err != nil {
+		return userns.Request{}, err
+	}
+	r := userns.Request{Mode: userns.Mode(mode)}
+	for _, f := range []struct {
+		name string
+		to   *[]user.IDMap
+	}{{"uidmap", &r.UIDMap}, {"gidmap", &r.GIDMap}} {
+		for _, v := range rec.all(f.name) {
+			m, err := readIDMap(v)
+			if err != nil {
+				return r, usagef("--%s %q: %v", f.name, v, err).hint("a mapping is CONTAINER:HOST:COUNT, as in --%s 0:100000:65536", f.name)
+			}
+			*f.to = append(*f.to, m)
+		}
+	}
+	if len(r.UIDMap)+len(r.GIDMap) == 0 {
+		return r, nil
+	}
+	if _, ok := rec.last("remap"); ok {
+		return r, usagef("--remap and --uidmap or --gidmap exclude each other")
+	}
+	r.Mode = userns.ModeExplicit
+	return r, nil
+}
+
+func readIDMap(v string) (user.IDMap, error) {
+	parts := strings.Split(v, ":")
+	if len(parts) != 3 {
+		return user.IDMap{}, fmt.Errorf("it has %d fields, not three", len(parts))
+	}
+	var n [3]int64
+	for i, p := range parts {
+		u, err := strconv.ParseUint(p, 10, 32)
+		if err != nil {
+			return user.IDMap{}, fmt.Errorf("%q is not an id", p)
+		}
+		n[i] = int64(u)
+	}
+	return user.IDMap{ID: n[0], ParentID: n[1], Count: n[2]}, nil
+}
+
+// openStream opens what is to be read. A pipe is made as large as may be, so
+// that the two sides wait for each other less often.
+func openStream(name string) (io.ReadCloser, error) {
+	f := os.Stdin
+	if name != "-" {
+		var err error
+		if f, err = os.Open(name); err != nil {
+			return nil, err
+		}
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("stat the input: %w", err)
+	}
+	if fi.Mode()&os.ModeNamedPipe != 0 {
+		const pipeSize = 1 << 20 // the most an ordinary user may ask for (pipe(7))
+		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+	}
+	return f, nil
+}
+
+// checkStdin refuses to wait for somebody to type a tar stream.
+func checkStdin(name string) error {
+	if name == "-" && term.IsTerminal(int(os.Stdin.Fd())) {
+		return usagef("standard input is a terminal").
+			hint("pipe a stream in: docker export CONTAINER | ocibundle -o DIR").hint("or name a file: -i FILE")
+	}
+	return nil
+}
+
+// files reads the files that flags name, each once.
+type files struct {
+	// stdin is what reads standard input already.
+	stdin string
+}
+
+// ReadFile reads the file called name for a flag; "-" is standard input.
+func (f *files) ReadFile(flag, name string) ([]byte, error) {
+	const limit = 64 << 20
+	r := os.Stdin
+	if name == "-" {
+		if f.stdin != "" {
+			return nil, usagef("%s and %s both read standard input", f.stdin, flag)
+		}
+		f.stdin = flag
+	} else {
+		var err error
+		if r, err = os.Open(name); err != nil {
+			return nil, &usageError{msg: flag, err: err}
+		}
+		defer r.Close()
+	}
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, &usageError{msg: flag, err: err}
+	}
+	if len(b) > limit {
+		return nil, usagef("%s: %q is larger than %d MiB", flag, name, limit>>20)
+	}
+	return b, nil
+}
+
+// setTemplate makes the base of a plan out of --template.
+func setTemplate(p *specedit.Plan, name string, f *files) error {
+	switch name {
+	case "", specedit.TemplateRunc, specedit.TemplateDocker:
+		p.Template = name
+		return nil
+	}
+	p.BaseLabel = "--template " + name
+	var err error
+	p.Base, err = f.ReadFile("--template", name)
+	return err
+}

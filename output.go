@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/docker/go-units"
+	"golang.org/x/term"
+
+	"ocibundle/pipeline"
+	"ocibundle/tarx"
+)
+
+// tell says what was done, as far as the flags ask for it.
+func (p *program) tell(o *options, res *pipeline.Result) error {
+	if !o.quiet {
+		for _, w := range res.Warnings {
+			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(w))
+		}
+		for _, l := range res.Report.Losses {
+			if l.Kind == tarx.LossDeviceInDev {
+				continue // the runtime mounts its own /dev over them
+			}
+			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(lossText(l)))
+		}
+	}
+	if o.verbose {
+		r := res.Report
+		fmt.Fprintf(p.stderr, "ocibundle: ownership: %s\n", o.config.IDs.Mode)
+		fmt.Fprintf(p.stderr, "ocibundle: %d entries: %d files (%s), %d directories, %d symlinks, %d hard links, %d devices, %d FIFOs\n",
+			r.Entries, r.Files, units.BytesSize(float64(r.Bytes)), r.Directories, r.Symlinks, r.Hardlinks, r.Devices, r.FIFOs)
+		fmt.Fprintf(p.stderr, "ocibundle: wrote %s\n", oneLine(res.Output))
+	}
+	if !o.json {
+		return nil
+	}
+	return writeJSON(p.stdout, summary(o, res))
+}
+
+func lossText(l tarx.Loss) string {
+	s := fmt.Sprintf("not kept: %d %s, the first at %q", l.Count, l.Kind, l.First)
+	if l.Detail != "" {
+		s += " (" + l.Detail + ")"
+	}
+	return s
+}
+
+// jsonSummary is what --json prints.
+type jsonSummary struct {
+	Bundle    string     `json:"bundle"`
+	Remap     string     `json:"remap"`
+	SHA256    string     `json:"sha256,omitempty"`
+	BytesRead int64      `json:"bytesRead"`
+	Entries   jsonCounts `json:"entries"`
+	Bytes     int64      `json:"bytes"`
+	Lost      []jsonLoss `json:"lost"`
+	Warnings  []string   `json:"warnings"`
+}
+
+type jsonCounts struct {
+	Total       int64 `json:"total"`
+	Files       int64 `json:"files"`
+	Directories int64 `json:"directories"`
+	Symlinks    int64 `json:"symlinks"`
+	Hardlinks   int64 `json:"hardlinks"`
+	FIFOs       int64 `json:"fifos"`
+	Devices     int64 `json:"devices"`
+}
+
+type jsonLoss struct {
+	Kind   string `json:"kind"`
+	Count  int64  `json:"count"`
+	First  string `json:"first"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func summary(o *options, res *pipeline.Result) jsonSummary {
+	r := res.Report
+	s := jsonSummary{
+		Bundle: res.Output, Remap: string(o.config.IDs.Mode), SHA256: res.SHA256, BytesRead: res.BytesRead, Bytes: r.Bytes,
+		Entries: jsonCounts{r.Entries, r.Files, r.Directories, r.Symlinks, r.Hardlinks, r.FIFOs, r.Devices},
+		Lost:    []jsonLoss{}, Warnings: append([]string{}, res.Warnings...),
+	}
+	for _, l := range r.Losses {
+		s.Lost = append(s.Lost, jsonLoss{string(l.Kind), l.Count, l.First, l.Detail})
+	}
+	return s
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "\t")
+	return enc.Encode(v)
+}
+
+// showProgress draws a line on w until the function that it returns is called.
+func showProgress(w io.Writer, when string, p *pipeline.Progress) func() {
+	f, isFile := w.(*os.File)
+	if when == "never" || when == "auto" && !(isFile && term.IsTerminal(int(f.Fd()))) {
+		return func() {}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	start := time.Now()
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				n := float64(p.Read())
+				fmt.Fprintf(w, "\r\x1b[K%s read, %s/s", units.BytesSize(n), units.BytesSize(n/time.Since(start).Seconds()))
+			case <-stop:
+				fmt.Fprint(w, "\r\x1b[K")
+				return
+			}
+		}
+	}()
+	return func() { close(stop); <-stopped }
+}

@@ -1,0 +1,358 @@
+package pipeline
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/moby/go-archive/compression"
+	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
+
+	"ocibundle/tarx"
+)
+
+// maxWindow is the largest window, in bytes, that a compressed stream may ask
+// a decoder to keep.
+const maxWindow = 128 << 20
+
+// DecodeError is a compressed stream that does not decode.
+type DecodeError struct {
+	// Format is "gzip", "bzip2", "xz" or "zstd".
+	Format string
+	Err    error
+}
+
+func (e *DecodeError) Error() string {
+	err := e.Err
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Sprintf("decode %s: the compressed stream is cut short", e.Format)
+	}
+	// The libraries put their own name in front.
+	msg := err.Error()
+	for _, p := range []string{e.Format + ": ", "magic number mismatch: "} {
+		msg = strings.TrimPrefix(msg, p)
+	}
+	return fmt.Sprintf("decode %s: %s", e.Format, msg)
+}
+
+// Unwrap gives tarx.ErrMalformed and the cause.
+func (e *DecodeError) Unwrap() []error { return []error{tarx.ErrMalformed, e.Err} }
+
+// WindowError is the refusal of a compressed stream that needs more memory
+// than a decoder is given.
+type WindowError struct{ Format string }
+
+func (e *WindowError) Error() string {
+	return fmt.Sprintf("decode %s: the window is larger than %d MiB", e.Format, maxWindow>>20)
+}
+
+// Is makes it a refusal.
+func (e *WindowError) Is(target error) bool { return target == tarx.ErrRefused }
+
+// DigestError is a stream that is not the one announced.
+type DigestError struct {
+	// Want and Got are lower-case hexadecimal SHA-256 digests.
+	Want, Got string
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("verify the digest: the stream is sha256:%s, not sha256:%s", e.Got, e.Want)
+}
+
+// Is makes it a malformed stream.
+func (e *DigestError) Is(target error) bool { return target == tarx.ErrMalformed }
+
+// input is the stream on its way to the extractor: counted, digested, decoded
+// and limited.
+type input struct {
+	raw    rawReader
+	digest *digester
+	src    io.Reader // raw, through the digester if there is one
+	out    io.Reader // decoded and limited
+	close  func()
+}
+
+// openInput starts reading r. The digest is computed where want is not empty.
+func openInput(r io.Reader, want string, maxBytes int64, progress *Progress) (*input, error) {
+	in := &input{close: func() {}}
+	in.raw = rawReader{r: r, progress: progress}
+	var src io.Reader = &in.raw
+	if want != "" {
+		in.digest = newDigester(src)
+		src = in.digest
+	}
+	in.src = src
+	out, err := in.decode(src)
+	if err != nil {
+		return nil, err
+	}
+	in.out = out
+	if maxBytes > 0 {
+		in.out = &limitReader{r: out, limit: maxBytes, left: maxBytes}
+	}
+	return in, nil
+}
+
+// verify compares the digest of all that was read. The stream must have been
+// read to its end.
+func (in *input) verify(want string) error {
+	if in.digest == nil {
+		return nil
+	}
+	if got := in.digest.sum(); got != want {
+		return &DigestError{Want: want, Got: got}
+	}
+	return nil
+}
+
+// decode finds the compression in the first bytes. No program is run for it,
+// whatever is in PATH.
+func (in *input) decode(src io.Reader) (io.Reader, error) {
+	const peek = 512
+	head := make([]byte, peek)
+	n, err := io.ReadFull(src, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, &tarx.ReadError{Err: err}
+	}
+	head = head[:n]
+	whole := io.MultiReader(strings.NewReader(string(head)), src)
+	// A tar may start with a name that looks like a compressed stream: bzip2's
+	// magic is "BZh".
+	if n == peek && string(head[257:262]) == "ustar" {
+		return &joinReader{head: head, r: src}, nil
+	}
+	wrap := func(format string, r io.Reader, err error) (io.Reader, error) {
+		d := &decodeReader{r: r, format: format, raw: &in.raw}
+		if err != nil {
+			return nil, d.error(err)
+		}
+		return d, nil
+	}
+	switch compression.Detect(head) {
+	case compression.Gzip:
+		z, err := gzip.NewReader(bufio.NewReaderSize(whole, 64<<10))
+		return wrap("gzip", z, err)
+	case compression.Bzip2:
+		return wrap("bzip2", bzip2.NewReader(bufio.NewReaderSize(whole, 64<<10)), nil)
+	case compression.Xz:
+		if xzWindow(head) > maxWindow {
+			return nil, &WindowError{Format: "xz"}
+		}
+		z, err := xz.NewReader(bufio.NewReaderSize(whole, 64<<10))
+		return wrap("xz", z, err)
+	case compression.Zstd:
+		z, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		if err == nil {
+			in.close = z.Close
+		}
+		return wrap("zstd", z, err)
+	}
+	return &joinReader{head: head, r: src}, nil
+}
+
+// xzWindow is the dictionary size, in bytes, that the first block of an xz
+// stream announces; 0 where that is not to be found (The .xz File Format,
+// sections 3.1 and 5.3.1). The library would allocate up to 4 GiB.
+func xzWindow(b []byte) int64 {
+	const streamHeader = 12
+	if len(b) < streamHeader+8 {
+		return 0
+	}
+	block := b[streamHeader:]
+	size := (int(block[0]) + 1) * 4
+	if block[0] == 0 || size > len(block) {
+		return 0
+	}
+	flags, rest := block[1], block[2:size]
+	skipVarint := func() {
+		for len(rest) > 0 {
+			c := rest[0]
+			rest = rest[1:]
+			if c < 0x80 {
+				return
+			}
+		}
+	}
+	if flags&0x40 != 0 {
+		skipVarint() // compressed size
+	}
+	if flags&0x80 != 0 {
+		skipVarint() // uncompressed size
+	}
+	const lzma2 = 0x21
+	for range int(flags&3) + 1 {
+		if len(rest) < 3 {
+			return 0
+		}
+		id, n := rest[0], int(rest[1])
+		if id == lzma2 && n == 1 {
+			size, err := lzma.DecodeDictCap(rest[2])
+			if err != nil {
+				return 0
+			}
+			return size
+		}
+		if 2+n > len(rest) {
+			return 0
+		}
+		rest = rest[2+n:]
+	}
+	return 0
+}
+
+// rawReader counts what comes in and remembers why reading ended, so that a
+// disk's error is not taken for a broken stream.
+type rawReader struct {
+	r        io.Reader
+	progress *Progress
+	err      error
+}
+
+func (r *rawReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if n > 0 && r.progress != nil {
+		r.progress.read.Add(int64(n))
+	}
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// Progress counts the bytes of the stream as they come in, for somebody who
+// watches.
+type Progress struct{ read atomic.Int64 }
+
+// Read is the number of bytes read so far, as they came in.
+func (p *Progress) Read() int64 { return p.read.Load() }
+
+// joinReader gives back the bytes that were looked at, then the rest, without
+// a copy for all but the first read.
+type joinReader struct {
+	head []byte
+	r    io.Reader
+}
+
+func (j *joinReader) Read(p []byte) (int, error) {
+	if len(j.head) > 0 {
+		n := copy(p, j.head)
+		j.head = j.head[n:]
+		return n, nil
+	}
+	return j.r.Read(p)
+}
+
+type decodeReader struct {
+	r      io.Reader
+	format string
+	raw    *rawReader
+}
+
+func (d *decodeReader) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = d.error(err)
+	}
+	return n, err
+}
+
+func (d *decodeReader) error(err error) error {
+	switch {
+	case d.raw.err != nil:
+		return d.raw.err
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return &WindowError{Format: d.format}
+	case err == io.EOF: // of a stream that ends in its first header
+		err = io.ErrUnexpectedEOF
+	}
+	return &DecodeError{Format: d.format, Err: err}
+}
+
+type limitReader struct {
+	r           io.Reader
+	limit, left int64
+}
+
+func (l *limitReader) Read(p []byte) (int, error) {
+	// One byte more than allowed tells a stream that is too long from one that
+	// just fits.
+	if int64(len(p)) > l.left+1 {
+		p = p[:l.left+1]
+	}
+	n, err := l.r.Read(p)
+	if l.left -= int64(n); l.left < 0 {
+		return 0, &tarx.LimitError{What: "bytes", Limit: l.limit}
+	}
+	return n, err
+}
+
+// digester hashes what passes through it in a goroutine of its own: hashing
+// costs about as much as all the rest.
+type digester struct {
+	r    io.Reader
+	work chan []byte
+	free chan []byte
+	h    hash.Hash
+	once sync.Once
+	done chan struct{}
+}
+
+const digestBuffer = 256 << 10
+
+func newDigester(r io.Reader) *digester {
+	d := &digester{
+		r:    r,
+		work: make(chan []byte, 4),
+		free: make(chan []byte, 6),
+		h:    sha256.New(),
+		done: make(chan struct{}),
+	}
+	go func() {
+		defer close(d.done)
+		for b := range d.work {
+			d.h.Write(b)
+			d.free <- b
+		}
+	}()
+	for range cap(d.free) {
+		d.free <- nil
+	}
+	return d
+}
+
+func (d *digester) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	for rest := p[:n]; len(rest) > 0; {
+		b := <-d.free
+		if b == nil {
+			b = make([]byte, digestBuffer)
+		}
+		m := copy(b[:digestBuffer], rest)
+		d.work <- b[:m]
+		rest = rest[m:]
+	}
+	if err != nil {
+		d.stop()
+	}
+	return n, err
+}
+
+func (d *digester) stop() { d.once.Do(func() { close(d.work) }) }
+
+// sum waits for the hash of all that was read.
+func (d *digester) sum() string {
+	d.stop()
+	<-d.done
+	return hex.EncodeToString(d.h.Sum(nil))
+}
