@@ -18,7 +18,7 @@ missing() {
         if [ "${lines[$program]}" -eq "$1" ] && ! command -v "$program" >/dev/null; then
             echo "$package"
         fi
-    done <"$table" | sort -u
+    done <"$table" | tr " " "\n" | sort -u
 }
 
 first=$(missing 1)

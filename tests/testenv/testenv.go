@@ -17,11 +17,11 @@ import (
 //go:embed tools.txt
 var tools string
 
-// packageOf names the Debian package that has a program.
+// packageOf names the Debian package, or packages, a program comes with.
 func packageOf(program string) (string, bool) {
 	for line := range strings.Lines(tools) {
 		if fields := strings.Fields(line); fields[0] == program {
-			return fields[1], true
+			return strings.Join(fields[1:], " "), true
 		}
 	}
 	return "", false
