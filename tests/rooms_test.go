@@ -1,0 +1,281 @@
+// Package tests holds what the source itself has to obey.
+package tests
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ocibundle/tests/testenv"
+)
+
+type pkg struct {
+	ImportPath                         string
+	Dir                                string
+	GoFiles                            []string
+	Imports, TestImports, XTestImports []string
+}
+
+const module = "ocibundle"
+
+// rooms lists the rooms and what each may import of the others. Package main knows
+// all of them: it maps their typed errors to exit codes.
+var rooms = map[string][]string{
+	"":                {"pipeline", "pipeline/userns", "specedit", "tarx"},
+	"pipeline":        {"pipeline/userns", "specedit", "tarx"},
+	"pipeline/userns": nil,
+	"specedit":        nil,
+	"tarx":            nil,
+}
+
+// aliens lists what a room is not to know of, by the import path or a part of it up
+// to a slash.
+var aliens = map[string][]string{
+	"pipeline":        {"flag", "github.com/urfave/cli", "log"},
+	"pipeline/userns": {"archive/tar", "flag", "github.com/opencontainers/runtime-spec", "github.com/urfave/cli", "log"},
+	"specedit":        {"archive/tar", "flag", "github.com/urfave/cli", "log", "os/exec", "os/user"},
+	"tarx":            {"flag", "github.com/opencontainers/runtime-spec", "github.com/urfave/cli", "log", "os/exec", "os/user"},
+}
+
+// roomOf returns the room a package of the module belongs to: the longest name in
+// rooms that is the package's path or a parent of it.
+func roomOf(path string) (room string, ok bool) {
+	if path == module {
+		return "", true
+	}
+	rel, ok := strings.CutPrefix(path, module+"/")
+	if !ok {
+		return "", false
+	}
+	for name := range rooms {
+		if name != "" && len(name) > len(room) && within(rel, name) {
+			room = name
+		}
+	}
+	return room, room != ""
+}
+
+func within(path, parent string) bool {
+	return path == parent || strings.HasPrefix(path, parent+"/")
+}
+
+// wrongImports says which of a package's imports lead where they may not.
+func wrongImports(p pkg) []string {
+	room, ok := roomOf(p.ImportPath)
+	if !ok {
+		if within(p.ImportPath, module+"/tests") {
+			return nil
+		}
+		return []string{p.ImportPath + " is in no room"}
+	}
+	var wrong []string
+	for _, path := range p.Imports {
+		if within(path, module) {
+			to, ok := roomOf(path)
+			if !ok || (to != room && !slices.Contains(rooms[room], to)) {
+				wrong = append(wrong, p.ImportPath+" imports "+path)
+			}
+		}
+		for _, alien := range aliens[room] {
+			if within(path, alien) {
+				wrong = append(wrong, p.ImportPath+" imports "+path)
+			}
+		}
+	}
+	for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
+		if within(path, module) && path != p.ImportPath {
+			to, ok := roomOf(path)
+			if path != module+"/tests/testenv" && (!ok || (to != room && !slices.Contains(rooms[room], to))) {
+				wrong = append(wrong, "a test of "+p.ImportPath+" imports "+path)
+			}
+		}
+	}
+	return wrong
+}
+
+// Imports point one way.
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		room, _ := roomOf(p.ImportPath)
+		seen[room] = true
+		for _, wrong := range wrongImports(p) {
+			t.Error(wrong)
+		}
+	}
+	for room := range rooms {
+		if !seen[room] {
+			t.Errorf("no package in the room %q: has it moved?", room)
+		}
+	}
+}
+
+func TestWrongImports(t *testing.T) {
+	for _, tt := range []struct {
+		p     pkg
+		wrong bool
+	}{
+		{pkg{ImportPath: module, Imports: []string{module + "/pipeline", module + "/specedit", "os"}}, false},
+		{pkg{ImportPath: module, Imports: []string{module + "/tests/testenv"}}, true},
+		{pkg{ImportPath: module + "/pipeline", Imports: []string{module + "/pipeline/userns"}}, false},
+		{pkg{ImportPath: module + "/pipeline/userns", Imports: []string{module + "/pipeline"}}, true},
+		{pkg{ImportPath: module + "/tarx", Imports: []string{module + "/tarx/internal/x"}}, false},
+		{pkg{ImportPath: module + "/tarx/internal/x", Imports: []string{module + "/specedit"}}, true},
+		{pkg{ImportPath: module + "/tarx", Imports: []string{module + "/tests/testenv"}}, true},
+		{pkg{ImportPath: module + "/tarx", TestImports: []string{module + "/tests/testenv"}}, false},
+		{pkg{ImportPath: module + "/tarx", XTestImports: []string{module + "/pipeline", module + "/tarx"}}, true},
+		{pkg{ImportPath: module + "/specedit", Imports: []string{"archive/tar"}}, true},
+		{pkg{ImportPath: module + "/specedit", Imports: []string{"github.com/urfave/cli/v2"}}, true},
+		{pkg{ImportPath: module + "/util"}, true},
+		{pkg{ImportPath: module + "/tests/x", Imports: []string{module + "/tarx"}}, false},
+	} {
+		if wrong := wrongImports(tt.p); (wrong != nil) != tt.wrong {
+			t.Errorf("%+v: %q", tt.p, wrong)
+		}
+	}
+}
+
+// Only package main prints and exits.
+func TestOnlyMainPrintsAndExits(t *testing.T) {
+	files := 0
+	for _, p := range packages(t) {
+		if p.ImportPath == module || within(p.ImportPath, module+"/tests") {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			files++
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, wrong := range mainsBusiness(fset, f) {
+				t.Error(wrong)
+			}
+		}
+	}
+	if files < 10 {
+		t.Errorf("only %d files were looked at", files)
+	}
+}
+
+// mainsBusiness lists the places of a file that print or end the process. To hand
+// os.Stdout on, to a child, is neither.
+func mainsBusiness(fset *token.FileSet, f *ast.File) []string {
+	imported := map[string]string{}
+	for _, spec := range f.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return []string{err.Error()}
+		}
+		name := path[strings.LastIndexByte(path, '/')+1:]
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		imported[name] = path
+	}
+	// qualified returns "os.Exit" for the expression os.Exit, and "" for what is not a
+	// package's member.
+	qualified := func(e ast.Expr) string {
+		sel, ok := e.(*ast.SelectorExpr)
+		if !ok {
+			return ""
+		}
+		if x, ok := sel.X.(*ast.Ident); ok && imported[x.Name] != "" {
+			return imported[x.Name] + "." + sel.Sel.Name
+		}
+		return ""
+	}
+	stdio := func(e ast.Expr) bool {
+		name := qualified(e)
+		return name == "os.Stdout" || name == "os.Stderr"
+	}
+	var wrong []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		name := qualified(call.Fun)
+		switch {
+		case name == "os.Exit", name == "syscall.Exit", strings.HasPrefix(name, "log.Fatal"), strings.HasPrefix(name, "log.Panic"),
+			strings.HasPrefix(name, "fmt.Print"), strings.HasPrefix(name, "log.Print"):
+		case strings.HasPrefix(name, "fmt.Fprint") && len(call.Args) > 0 && stdio(call.Args[0]):
+		default:
+			switch fun := call.Fun.(type) {
+			case *ast.Ident:
+				if fun.Name != "print" && fun.Name != "println" {
+					return true
+				}
+				name = fun.Name
+			case *ast.SelectorExpr:
+				if !stdio(fun.X) || !strings.HasPrefix(fun.Sel.Name, "Write") {
+					return true
+				}
+				name = qualified(fun.X) + "." + fun.Sel.Name
+			default:
+				return true
+			}
+		}
+		wrong = append(wrong, fmt.Sprintf("%s: call of %s", fset.Position(call.Pos()), name))
+		return true
+	})
+	return wrong
+}
+
+func TestMainsBusiness(t *testing.T) {
+	for _, tt := range []struct {
+		call  string
+		wrong bool
+	}{
+		{"os.Exit(1)", true},
+		{"log.Fatalf(``)", true},
+		{"f.Println()", true},
+		{"f.Fprintln(os.Stderr, 1)", true},
+		{"os.Stdout.WriteString(``)", true},
+		{"println()", true},
+		{"f.Fprintln(w, 1)", false},
+		{"f.Sprint(1)", false},
+		{"run(os.Stdout)", false},
+		{"w.Print()", false},
+	} {
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, "x.go", "package x\nimport (\"os\"; \"log\"; f \"fmt\")\nfunc g() { "+tt.call+" }\n", parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wrong := mainsBusiness(fset, f); (wrong != nil) != tt.wrong {
+			t.Errorf("%s: %q", tt.call, wrong)
+		}
+	}
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", "./...")
+	cmd.Dir = testenv.ModuleRoot(t)
+	list := json.NewDecoder(bytes.NewReader([]byte(testenv.Output(t, cmd))))
+	var all []pkg
+	for {
+		var p pkg
+		err := list.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
