@@ -214,7 +214,7 @@ func newWorld(t *testing.T, subuid, subgid string) *world {
 	testenv.NeedTool(t, "newuidmap", "newgidmap", "setpriv", "setcap", "getcap")
 	u := testenv.TempUser(t, testenv.UserOptions{})
 	worlds++
-	first := 1_000_000 + os.Getpid()%30_000*100 + 3*worlds
+	first := 1_000_000 + os.Getpid()%10_000*100 + 3*worlds // below 2^31: getcap prints a signed number
 	w := &world{t: t, uid: int(u.UID), gid: int(u.GID), dir: u.Home, bin: filepath.Join(testenv.Dir(t), "userns.test"),
 		ids: strings.NewReplacer("NAME", u.Name, "UID", strconv.Itoa(int(u.UID)), "GID", strconv.Itoa(int(u.GID)),
 			"B0", fmt.Sprintf("%d0", first), "B1", fmt.Sprintf("%d1", first), "C0", fmt.Sprintf("%d0", first+1), "D0", fmt.Sprintf("%d0", first+2))}
@@ -644,5 +644,18 @@ func TestStrayMarker(t *testing.T) {
 	cmd.Stdin = nil // /dev/null
 	if r := w.run(cmd); r.State.Mode != ModeSelf || r.Error != "" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Most files in /proc of a program that its user may run but not read are root's.
+func TestUnreadableProgram(t *testing.T) {
+	for _, ranges := range []string{"", "NAME:B000:10"} {
+		w := newWorld(t, ranges, ranges)
+		if err := os.Chmod(w.bin, 0o711); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.report(Request{}, ""); r.Error != "" || !r.State.InNamespace {
+			t.Errorf("ranges %q: %+v", ranges, r)
+		}
 	}
 }

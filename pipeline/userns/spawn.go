@@ -30,7 +30,8 @@ var neededCaps = []uintptr{
 	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SETFCAP,
 }
 
-// answer is the inner process's first and only word: whether the namespace serves.
+// answer is what the inner process says: an empty one when it is there, and one about whether the namespace serves when
+// its ids are mapped.
 type answer struct {
 	Errno  syscall.Errno // of the operation that was refused
 	Failed string        // what was tried; empty: nothing failed
@@ -86,6 +87,11 @@ func spawn(ctx context.Context, c caller, s State) error {
 		}
 		return err
 	}
+	answers := json.NewDecoder(answerR)
+	var a answer
+	if err := answers.Decode(&a); err != nil { // its files in /proc are ours now
+		return abandon(fmt.Errorf("start inner process: %w", err))
+	}
 	if err := writeMaps(ctx, c, cmd.Process.Pid, s.Namespace); err != nil {
 		return abandon(err)
 	}
@@ -93,8 +99,7 @@ func spawn(ctx context.Context, c caller, s State) error {
 		return abandon(fmt.Errorf("send state to inner process: %w", err))
 	}
 	stateW.Close()
-	var a answer
-	if err := json.NewDecoder(answerR).Decode(&a); err != nil {
+	if err := answers.Decode(&a); err != nil {
 		return abandon(fmt.Errorf("start inner process: %w", err))
 	}
 	if a.Failed != "" {
@@ -246,6 +251,12 @@ func init() {
 	stateR, answerW := os.NewFile(uintptr(stateFD), "state"), os.NewFile(uintptr(answerFD), "answer")
 	defer stateR.Close()
 	defer answerW.Close()
+	answers := json.NewEncoder(answerW)
+	// /proc/PID/uid_map of a program that its user may run but not read is root's, unless the program says otherwise
+	// (PR_SET_DUMPABLE in prctl(2)).
+	if err := errors.Join(unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0), answers.Encode(answer{})); err != nil {
+		die()
+	}
 	text, err := io.ReadAll(stateR)
 	if err != nil {
 		die()
@@ -255,7 +266,7 @@ func init() {
 		die() // the outer process gave up, or is gone
 	}
 	a := probe(*s)
-	if err := json.NewEncoder(answerW).Encode(a); err != nil || a.Failed != "" {
+	if err := answers.Encode(a); err != nil || a.Failed != "" {
 		die()
 	}
 	inner = s

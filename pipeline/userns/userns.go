@@ -156,7 +156,8 @@ func (e *Error) Error() string {
 // kernel kills the inner one. In the inner process, and where no namespace is needed, it returns the State.
 //
 // It must be called before stdin or any file that the user named is opened, with nothing else running: the inner process
-// does everything again from the start. Errors are an *Error where the caller can do something about it.
+// does everything again from the start. What needs the caller's own namespace comes before it too: a container of the
+// caller's runs in a namespace beside the inner process's, which may not read its /proc/PID/root. Errors are an *Error where the caller can do something about it.
 func Enter(ctx context.Context, r Request) (State, error) {
 	if inner != nil {
 		return *inner, nil
