@@ -1,11 +1,133 @@
 package specedit
 
 import (
-	"errors"
+	"strings"
 
+	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-func dockerSpec(h Host) (*specs.Spec, error) {
-	return nil, errors.New("make a config: the template \"docker\" is not supported")
+// dockerSpec is the config that a docker engine writes for a plain `docker
+// run` (moby 28), without what only the engine can give: its control group,
+// its network's hook, and its resolv.conf, hosts and hostname files. A test
+// compares the two. The seccomp profile and the groups are put in later.
+func dockerSpec(h Host) *specs.Spec {
+	caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+		"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"}
+	hostname := cleanHostname(h.Hostname)
+	zero := 0
+	spec := &specs.Spec{
+		Version: baseVersion,
+		Process: &specs.Process{
+			Args:         []string{"sh"},
+			Env:          []string{defaultPath, "HOSTNAME=" + hostname},
+			Cwd:          "/",
+			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+			OOMScoreAdj:  &zero,
+		},
+		Root:     &specs.Root{Path: "rootfs"},
+		Hostname: hostname,
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
+				Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+			{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
+			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=67108864"}},
+		},
+		Linux: &specs.Linux{
+			Sysctl: map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"},
+			Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
+				{Allow: false, Access: "rwm"},
+				allowDevice(1, 5), allowDevice(1, 3), allowDevice(1, 9), allowDevice(1, 8), allowDevice(5, 0), allowDevice(5, 1),
+			}},
+			Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.NetworkNamespace},
+				{Type: specs.UTSNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}},
+			MaskedPaths: []string{"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+				"/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
+				"/sys/firmware", "/sys/devices/virtual/powercap"},
+			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+		},
+	}
+	if h.CgroupV2 {
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	if h.userNamespace() {
+		inUserNamespace(spec, h)
+	} else {
+		// The range must be mapped whole, so docker leaves it out for remapped users.
+		spec.Linux.Sysctl["net.ipv4.ping_group_range"] = "0 2147483647"
+	}
+	return spec
+}
+
+func allowDevice(major, minor int64) specs.LinuxDeviceCgroup {
+	return specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "rwm"}
+}
+
+// cleanHostname makes a host name of a directory's name: letters, digits, dots
+// and hyphens, 63 at most.
+func cleanHostname(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '-':
+			return r
+		}
+		return '-'
+	}, s)
+	s = strings.Trim(s[:min(len(s), 63)], "-.")
+	if s == "" {
+		return "container"
+	}
+	return s
+}
+
+// dockerExtras puts in what depends on the rootfs and on the document: root's
+// groups and the seccomp profile.
+func (d *Doc) dockerExtras() error {
+	if !d.host.Rootless {
+		u, err := d.users.User("0")
+		if err != nil {
+			return err
+		}
+		for _, gid := range append([]int{0}, u.Sgids...) {
+			if _, _, err := d.host.Mapping.ToHost(0, gid); err != nil && !d.host.Mapping.Empty() {
+				continue // the template asks for no group that the mapping lacks
+			}
+			if err := d.addGroup(gid); err != nil {
+				return err
+			}
+		}
+	}
+	return d.setSeccomp(&pendingSeccomp{make: seccomp.GetDefaultProfile})
+}
+
+// settleDocker makes what the template said follow what the edits changed, as
+// docker does: the HOSTNAME variable, and the settings of a network namespace
+// that is no longer the container's own.
+func (d *Doc) settleDocker() {
+	for i, e := range list(d.get("process", "env")) {
+		if e.by == "" && envKey(e) == "HOSTNAME" {
+			if name := d.text("hostname"); name != "" {
+				d.get("process", "env").list[i] = newString("HOSTNAME="+name, "")
+			} else {
+				d.get("process", "env").removeKeyed(func(x *node) bool { return x == e })
+			}
+			break
+		}
+	}
+	sysctl := d.get("linux", "sysctl")
+	if sysctl == nil || sysctl.kind != kindObject || d.own("network") {
+		return
+	}
+	for _, k := range append([]string(nil), sysctl.keys...) {
+		if sysctl.obj[k].by == "" && strings.HasPrefix(k, "net.") {
+			sysctl.removeMember(k, "")
+		}
+	}
+	if len(sysctl.keys) == 0 && sysctl.by == "" {
+		d.get("linux").removeMember("sysctl", "")
+	}
 }

@@ -31,7 +31,7 @@ type EditError struct {
 func (e *EditError) Error() string {
 	var parts []string
 	if e.Label != "" {
-		parts = append(parts, "`"+e.Label+"`")
+		parts = append(parts, "`"+shorten(e.Label)+"`")
 	}
 	subject := e.Pointer
 	if subject != "" && e.Problem != "" && (strings.HasPrefix(e.Problem, "is ") || strings.HasPrefix(e.Problem, "does ") || strings.HasPrefix(e.Problem, "has ") || strings.HasPrefix(e.Problem, "selects ")) {
@@ -48,6 +48,16 @@ func (e *EditError) Error() string {
 		parts = append(parts, e.Err.Error())
 	}
 	return strings.Join(parts, ": ")
+}
+
+// shorten cuts a label to what fits into a line: it may hold a whole patch.
+func shorten(label string) string {
+	const limit = 120
+	label = strings.Join(strings.Fields(label), " ")
+	if r := []rune(label); len(r) > limit {
+		return string(r[:limit]) + "..."
+	}
+	return label
 }
 
 func (e *EditError) Unwrap() error { return e.Err }

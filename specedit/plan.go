@@ -62,11 +62,10 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if users == nil {
 		users = noRootfs{}
 	}
-	d, err := p.start()
+	d, err := p.start(users)
 	if err != nil {
 		return nil, err
 	}
-	d.users = users
 	d.notes = d.modernize()
 	defer func() { p.notes = d.notes }()
 	if p.RootPath != "" {
@@ -90,11 +89,11 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 }
 
 // start makes the document that the edits begin with.
-func (p *Plan) start() (*Doc, error) {
+func (p *Plan) start(users UserLookup) (*Doc, error) {
 	if err := checkMapping(p.Host); err != nil {
 		return nil, err
 	}
-	d := &Doc{host: p.Host}
+	d := &Doc{host: p.Host, users: users}
 	if p.Base != nil {
 		d.base = p.baseLabel()
 		root, err := parse(p.Base, d.base)
@@ -113,20 +112,22 @@ func (p *Plan) start() (*Doc, error) {
 		return d, nil
 	}
 	var spec *specs.Spec
-	var err error
 	switch p.Template {
 	case "", TemplateRunc:
 		spec = runcSpec(p.Host)
 	case TemplateDocker:
-		spec, err = dockerSpec(p.Host)
+		spec = dockerSpec(p.Host)
 	default:
-		err = fmt.Errorf("make a config: there is no template %q", p.Template)
+		return nil, fmt.Errorf("make a config: there is no template %q", p.Template)
 	}
-	if err != nil {
+	var err error
+	if d.root, err = fromGo(spec, ""); err != nil {
 		return nil, err
 	}
-	d.root, err = fromGo(spec, "")
-	return d, err
+	if p.Template == TemplateDocker {
+		return d, d.dockerExtras()
+	}
+	return d, nil
 }
 
 func (p *Plan) baseLabel() string {

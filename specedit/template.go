@@ -3,6 +3,7 @@ package specedit
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -130,35 +131,82 @@ func checkMapping(h Host) error {
 var sysBind = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys",
 	Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
 
-// settle gives the template's own mounts the form that works in the namespaces
-// which the finished document has. What an edit or a template file wrote stays.
+// hostBinds are what stands in for the template's mounts of kernel filesystems
+// that a user namespace may only mount with the namespace they belong to.
+var hostBinds = map[string]struct {
+	namespace string
+	mount     specs.Mount
+}{
+	"sysfs":  {"network", sysBind},
+	"proc":   {"pid", specs.Mount{Destination: "/proc", Type: "none", Source: "/proc", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}},
+	"mqueue": {"ipc", specs.Mount{Destination: "/dev/mqueue", Type: "none", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}},
+}
+
+// own tells whether the document has a new namespace of a type: not the host's,
+// and not one that is joined by path.
+func (d *Doc) own(kind string) bool {
+	return slices.ContainsFunc(list(d.get("linux", "namespaces")), func(n *node) bool {
+		t, _ := n.member("type").str()
+		return t == kind && n.member("path") == nil
+	})
+}
+
+// settle gives what the template wrote the form that works in the namespaces
+// and with the capabilities which the finished document has. What an edit wrote
+// stays, and so does what a template file wrote, unless a user namespace was put
+// into it here.
 func (d *Doc) settle() error {
 	if err := d.settleSeccomp(); err != nil {
 		return err
 	}
-	own := func(kind string) bool {
-		return slices.ContainsFunc(list(d.get("linux", "namespaces")), func(n *node) bool {
-			return n.member("type") != nil && n.member("type").text == kind && n.member("path") == nil
-		})
+	if d.base == "" {
+		d.settleDocker()
+	} else if d.host.Mapping.Empty() {
+		return nil // a file's own user namespace is its author's business
 	}
-	if !own("user") {
+	if !d.own("user") {
 		return nil
 	}
 	for i, m := range list(d.get("mounts")) {
-		if m.by != "" || m.kind != kindObject {
+		if m.by != d.base || m.kind != kindObject {
 			continue
 		}
 		kind, _ := m.member("type").str()
-		if kind == "sysfs" && !own("network") {
-			n, err := fromGo(sysBind, "")
+		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) {
+			n, err := fromGo(bind.mount, d.base)
 			if err != nil {
 				return err
 			}
-			if dst := m.member("destination"); dst != nil {
-				n.setMember("destination", dst)
-			}
 			d.get("mounts").list[i] = n
+		}
+		// The group of terminals must be one that the mapping has.
+		if kind == "devpts" {
+			m.member("options").removeKeyed(func(o *node) bool {
+				gid, ok := strings.CutPrefix(o.text, "gid=")
+				id, err := strconv.Atoi(gid)
+				return ok && err == nil && !d.mappedGID(id)
+			})
 		}
 	}
 	return nil
+}
+
+// mappedGID tells whether the document's own mapping has a group id.
+func (d *Doc) mappedGID(id int) bool {
+	return slices.ContainsFunc(list(d.get("linux", "gidMappings")), func(e *node) bool {
+		return inRange(e, int64(id))
+	})
+}
+
+// inRange tells whether an id mapping has a container id.
+func inRange(mapping *node, id int64) bool {
+	var v [2]int64
+	for i, name := range []string{"containerID", "size"} {
+		m := mapping.member(name)
+		if m == nil || m.kind != kindNumber {
+			return false
+		}
+		v[i], _ = strconv.ParseInt(m.text, 10, 64)
+	}
+	return id >= v[0] && id-v[0] < v[1]
 }

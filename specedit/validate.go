@@ -3,6 +3,7 @@ package specedit
 import (
 	"fmt"
 	"math/big"
+	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -265,6 +266,10 @@ func (c *checker) meaning(root *node) {
 		if cwd := p.member("cwd"); cwd != nil && !strings.HasPrefix(cwd.text, "/") {
 			c.fail([]string{"process", "cwd"}, cwd.by, "is %q, an absolute path is wanted", cwd.text)
 		}
+		if cwd := p.member("cwd"); cwd != nil && descriptorPath(cwd.text) {
+			// A descriptor that leaked into the container leads out of it: CVE-2024-21626.
+			c.fail([]string{"process", "cwd"}, cwd.by, "is %q, a directory behind a file descriptor", cwd.text)
+		}
 		if env := p.member("env"); env != nil {
 			for i, e := range env.list {
 				if k, _, ok := strings.Cut(e.text, "="); !ok || k == "" {
@@ -303,7 +308,29 @@ func (c *checker) meaning(root *node) {
 			c.fail([]string{"linux", "devices", strconv.Itoa(i), "type"}, t.by, "is %q, one of c, b, u, p is wanted", t.text)
 		}
 	}
+	if h := root.member("hostname"); h != nil && h.text != "" && !slices.ContainsFunc(list(root.member("linux").member("namespaces")), func(e *node) bool {
+		return e.member("type").text == "uts"
+	}) {
+		c.fail([]string{"hostname"}, h.by, "needs a uts namespace: without one it would be the host's name that changes")
+	}
+	memory := root.member("linux").member("resources").member("memory")
+	if limit, swap := memory.member("limit"), memory.member("swap"); limit != nil && swap != nil {
+		l, _ := strconv.ParseInt(limit.text, 10, 64)
+		s, _ := strconv.ParseInt(swap.text, 10, 64)
+		if s > 0 && s < l {
+			c.fail([]string{"linux", "resources", "memory", "swap"}, swap.by, "is %d, less than the memory limit (%d): it counts memory and swap together", s, l)
+		}
+	}
 	c.mapped(root)
+}
+
+// descriptorPath tells paths through the file descriptors of a process.
+func descriptorPath(p string) bool {
+	parts := strings.Split(path.Clean(p), "/")
+	if len(parts) > 3 && parts[1] == "proc" && parts[3] == "task" && len(parts) > 5 {
+		parts = append(parts[:3:3], parts[5:]...)
+	}
+	return len(parts) > 3 && parts[1] == "proc" && parts[3] == "fd" || len(parts) > 2 && parts[1] == "dev" && parts[2] == "fd"
 }
 
 // rlimitTypes are the limits of getrlimit(2), which config.md refers to.
@@ -372,11 +399,7 @@ func (c *checker) mapped(root *node) {
 		for _, id := range ids {
 			ranges := list(linux.member(k.mapping))
 			v, _ := strconv.ParseInt(id.text, 10, 64)
-			if len(ranges) > 0 && !slices.ContainsFunc(ranges, func(e *node) bool {
-				first, _ := strconv.ParseInt(e.member("containerID").text, 10, 64)
-				size, _ := strconv.ParseInt(e.member("size").text, 10, 64)
-				return v >= first && v-first < size
-			}) {
+			if len(ranges) > 0 && !slices.ContainsFunc(ranges, func(e *node) bool { return inRange(e, v) }) {
 				c.fail([]string{"process", "user", k.member}, id.by, "is %s id %d, which the mapping lacks (%s)", k.what, v, describeMapping(ranges))
 				c.err.Err = ErrUnmapped
 			}

@@ -1,0 +1,137 @@
+package specedit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Device is `docker run --device HOST[:CONTAINER[:PERMISSIONS]]`: a device
+// node of the host, or every one below a directory, is made in the container,
+// and its control group is let at it. The node is looked at when the edit is
+// made. PERMISSIONS are of r, w and m.
+func Device(label, arg, cwd string) (Edit, error) {
+	fail := func(format string, a ...any) (Edit, error) {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
+	}
+	if err := text("the device", arg); err != nil {
+		return Edit{}, blame(label, err)
+	}
+	parts := strings.Split(arg, ":")
+	access := "rwm"
+	if n := len(parts); n > 1 && permissions(parts[n-1]) {
+		access, parts = parts[n-1], parts[:n-1]
+	}
+	if len(parts) > 2 || parts[0] == "" {
+		return fail("%q is no device: HOST[:CONTAINER[:rwm]] is wanted", arg)
+	}
+	host, err := source(parts[0], cwd)
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	target := host
+	if len(parts) == 2 {
+		if target, err = destination(parts[1]); err != nil {
+			return Edit{}, blame(label, err)
+		}
+	}
+	devices, err := devicesBelow(host, target)
+	if err != nil {
+		return Edit{}, blame(label, fmt.Errorf("look at the device: %w", err))
+	}
+	if len(devices) == 0 {
+		return fail("%s is no device node, and no directory with device nodes", host)
+	}
+	return newEdit(label, func(d *Doc) error {
+		for _, dev := range devices {
+			if err := d.upsert("path", dev, "linux", "devices"); err != nil {
+				return err
+			}
+			// A user's runtime cannot write device rules, and needs none: it
+			// gives the container only what the user can open.
+			if d.host.Rootless {
+				continue
+			}
+			rule := specs.LinuxDeviceCgroup{Allow: true, Type: dev.Type, Major: &dev.Major, Minor: &dev.Minor, Access: access}
+			n, err := fromGo(rule, d.by)
+			if err != nil {
+				return err
+			}
+			rules, err := d.array("linux", "resources", "devices")
+			if err != nil {
+				return err
+			}
+			// Appended, for the last rule that matches counts; an earlier one
+			// of an edit for the same device goes.
+			rules.removeKeyed(func(e *node) bool {
+				return e.by != d.base && e.member("type").same(n.obj["type"]) && e.member("major").same(n.obj["major"]) && e.member("minor").same(n.obj["minor"])
+			})
+			rules.list = append(rules.list, n)
+		}
+		return nil
+	}), nil
+}
+
+// same is equal for values that may be missing.
+func (n *node) same(o *node) bool { return n != nil && o != nil && n.equal(o) }
+
+func permissions(s string) bool {
+	return s != "" && len(s) <= 3 && strings.Trim(s, "rwm") == ""
+}
+
+func devicesBelow(host, target string) ([]specs.LinuxDevice, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(host, &st); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: host, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if dev, ok := deviceOf(&st, target); ok {
+			return []specs.LinuxDevice{dev}, nil
+		}
+		return nil, nil
+	}
+	var out []specs.LinuxDevice
+	err := filepath.WalkDir(host, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // devices come and go
+			}
+			return err
+		}
+		if e.Type()&fs.ModeDevice == 0 {
+			return nil
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(name, &st); err != nil {
+			return nil
+		}
+		if dev, ok := deviceOf(&st, path.Join(target, strings.TrimPrefix(name, host))); ok {
+			out = append(out, dev)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func deviceOf(st *unix.Stat_t, target string) (specs.LinuxDevice, bool) {
+	dev := specs.LinuxDevice{Path: target}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFCHR:
+		dev.Type = "c"
+	case unix.S_IFBLK:
+		dev.Type = "b"
+	default:
+		return dev, false
+	}
+	dev.Major, dev.Minor = int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev)))
+	mode := fs.FileMode(st.Mode & 0o777)
+	uid, gid := st.Uid, st.Gid
+	dev.FileMode, dev.UID, dev.GID = &mode, &uid, &gid
+	return dev, true
+}

@@ -1,0 +1,382 @@
+package specedit
+
+import (
+	"encoding/csv"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// putMount adds a mount, in the place of one with the same destination. A new
+// one goes before the mounts below it, which it would hide.
+func (d *Doc) putMount(m specs.Mount) error {
+	mounts, err := d.array("mounts")
+	if err != nil {
+		return err
+	}
+	n, err := fromGo(m, d.by)
+	if err != nil {
+		return err
+	}
+	same := func(e *node) bool {
+		dst, ok := e.member("destination").str()
+		return ok && path.Clean(dst) == m.Destination
+	}
+	if !slices.ContainsFunc(mounts.list, same) {
+		below := slices.IndexFunc(mounts.list, func(e *node) bool {
+			dst, _ := e.member("destination").str()
+			return strings.HasPrefix(path.Clean(dst), m.Destination+"/")
+		})
+		if below >= 0 {
+			mounts.list = slices.Insert(mounts.list, below, n)
+			return nil
+		}
+	}
+	mounts.replaceKeyed(n, same)
+	return nil
+}
+
+func mountEdit(label string, m specs.Mount, warnings ...string) Edit {
+	e := newEdit(label, func(d *Doc) error { return d.putMount(m) })
+	e.Warnings = warnings
+	return e
+}
+
+// destination wants an absolute path in the container that is not its root.
+func destination(dst string) (string, error) {
+	if err := text("the destination", dst); err != nil {
+		return "", err
+	}
+	if !path.IsAbs(dst) {
+		return "", &EditError{Problem: fmt.Sprintf("the destination %q is no absolute path in the container", dst)}
+	}
+	if path.Clean(dst) == "/" {
+		return "", &EditError{Problem: "nothing can be mounted over the root of the container"}
+	}
+	return path.Clean(dst), nil
+}
+
+// source makes the source of a bind mount absolute against cwd.
+func source(src, cwd string) (string, error) {
+	if err := text("the source", src); err != nil {
+		return "", err
+	}
+	if src == "" {
+		return "", &EditError{Problem: "the source of the bind mount is missing"}
+	}
+	if filepath.IsAbs(src) {
+		return filepath.Clean(src), nil
+	}
+	if cwd == "" {
+		return "", &EditError{Problem: fmt.Sprintf("the source %q is a relative path, and the current directory is not known", src)}
+	}
+	return filepath.Join(cwd, src), nil
+}
+
+// propagations are the ways mounts spread through a bind mount
+// (mount_namespaces(7)), as docker names them.
+var propagations = []string{"rprivate", "private", "rshared", "shared", "rslave", "slave"}
+
+func noVolumes(label, name string) error {
+	return &EditError{
+		Label:   label,
+		Problem: fmt.Sprintf("%q is a named volume, which only an engine has", name),
+		Hint:    fmt.Sprintf("for the directory %s here, write ./%s", name, name),
+	}
+}
+
+// Volume is `docker run --volume SRC:DST[:OPTIONS]` for a directory or file of
+// the host. A relative SRC starts with "." and is taken against cwd.
+func Volume(label, arg, cwd string) (Edit, error) {
+	parts := strings.Split(arg, ":")
+	if len(parts) == 1 {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is an anonymous volume, which only an engine has", arg),
+			Hint: "SRC:DST binds a directory of the host; --tmpfs DST makes an empty one in memory"}
+	}
+	if len(parts) > 3 || slices.Contains(parts[:2], "") {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no mount: SRC:DST[:OPTIONS] is wanted", arg)}
+	}
+	if !strings.HasPrefix(parts[0], "/") && !strings.HasPrefix(parts[0], ".") {
+		if !strings.Contains(parts[0], "/") {
+			return Edit{}, noVolumes(label, parts[0])
+		}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is neither an absolute path nor one that starts with a dot", parts[0]),
+			Hint: fmt.Sprintf("for the directory %s here, write ./%s", parts[0], parts[0])}
+	}
+	src, err := source(parts[0], cwd)
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	dst, err := destination(parts[1])
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	options := []string{"rbind"}
+	propagation := "rprivate"
+	var warnings, seen []string
+	if len(parts) == 3 {
+		for o := range strings.SplitSeq(parts[2], ",") {
+			class := o
+			switch {
+			case o == "ro" || o == "rw":
+				class = "ro and rw"
+				if o == "ro" {
+					options = append(options, "ro")
+				}
+			case o == "z" || o == "Z":
+				class = "z and Z"
+				warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: no SELinux labels are changed here", label, o))
+			case slices.Contains(propagations, o):
+				class = "propagations"
+				propagation = o
+			case o == "cached" || o == "delegated" || o == "consistent":
+				class = "consistencies"
+				warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: it means nothing on Linux", label, o))
+			case o == "nocopy":
+				return Edit{}, &EditError{Label: label, Problem: "nocopy is for volumes, this is a bind mount, which copies nothing"}
+			default:
+				problem := fmt.Sprintf("%q is no option of a bind mount", o)
+				if s := nearest(o, append([]string{"ro", "rw"}, propagations...)); s != "" {
+					problem += fmt.Sprintf(": did you mean %q?", s)
+				}
+				return Edit{}, &EditError{Label: label, Problem: problem}
+			}
+			if slices.Contains(seen, class) {
+				return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("more than one of the %s", class)}
+			}
+			seen = append(seen, class)
+		}
+	}
+	return mountEdit(label, specs.Mount{Destination: dst, Type: "bind", Source: src, Options: append(options, propagation)}, warnings...), nil
+}
+
+// mountFields reads the comma-separated fields of a --mount: key, value, and
+// whether there was a value.
+func mountFields(arg string) ([][3]string, error) {
+	fields, err := csv.NewReader(strings.NewReader(arg)).Read()
+	if err != nil {
+		return nil, fmt.Errorf("read the comma-separated fields: %w", err)
+	}
+	var out [][3]string
+	for _, f := range fields {
+		k, v, ok := strings.Cut(f, "=")
+		out = append(out, [3]string{strings.ToLower(k), v, strconv.FormatBool(ok)})
+	}
+	return out, nil
+}
+
+// Mount is `docker run --mount`: comma-separated KEY=VALUE fields of a bind
+// mount or a tmpfs.
+func Mount(label, arg, cwd string) (Edit, error) {
+	fail := func(format string, a ...any) (Edit, error) {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
+	}
+	fields, err := mountFields(arg)
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	var kind, src, dst, propagation, size, mode string
+	var readOnly, flat, haveSource bool
+	var warnings []string
+	forKind := map[string]string{} // field -> the kind of mount it is for
+	for _, f := range fields {
+		k, v, valued := f[0], f[1], f[2] == "true"
+		needValue := true
+		var err error
+		switch k {
+		case "type":
+			kind = strings.ToLower(v)
+		case "source", "src":
+			src, haveSource = v, true
+		case "destination", "dst", "target":
+			if dst, err = destination(v); err != nil {
+				return Edit{}, blame(label, err)
+			}
+		case "readonly", "ro":
+			needValue = false
+			readOnly, err = fieldBool(v, valued)
+		case "bind-propagation":
+			propagation, forKind[k] = v, "bind"
+			if !slices.Contains(propagations, v) {
+				return fail("%q is no propagation: %s are", v, strings.Join(propagations, ", "))
+			}
+		case "bind-nonrecursive":
+			needValue = false
+			flat, err = fieldBool(v, valued)
+			forKind[k] = "bind"
+		case "bind-recursive":
+			forKind[k] = "bind"
+			switch v {
+			case "enabled", "writable":
+			case "disabled":
+				flat = true
+			default:
+				return fail("bind-recursive=%s is not supported: enabled, disabled and writable are", v)
+			}
+		case "tmpfs-size":
+			var n int64
+			if n, err = ParseSize(v); err == nil {
+				size, forKind[k] = strconv.FormatInt(n, 10), "tmpfs"
+			}
+		case "tmpfs-mode":
+			if _, err = strconv.ParseUint(v, 8, 12); err != nil {
+				return fail("%q is no mode: octal digits are wanted, as 1777", v)
+			}
+			mode, forKind[k] = v, "tmpfs"
+		case "consistency":
+			warnings = append(warnings, fmt.Sprintf("`%s`: consistency is ignored: it means nothing on Linux", label))
+		default:
+			if strings.HasPrefix(k, "volume-") || strings.HasPrefix(k, "image-") {
+				return fail("%s is for mounts that only an engine has", k)
+			}
+			problem := fmt.Sprintf("%q is no field of a mount", k)
+			if s := nearest(k, []string{"type", "source", "src", "destination", "dst", "target", "readonly", "ro",
+				"bind-propagation", "bind-recursive", "tmpfs-size", "tmpfs-mode"}); s != "" {
+				problem += fmt.Sprintf(": did you mean %q?", s)
+			}
+			return fail("%s", problem)
+		}
+		if err != nil {
+			return fail("%s: %v", k, err)
+		}
+		if needValue && (!valued || v == "") {
+			return fail("the field %s needs a value", k)
+		}
+	}
+	for k, want := range forKind {
+		if kind == "bind" && want == "tmpfs" || kind == "tmpfs" && want == "bind" {
+			return fail("%s is for type=%s, this is type=%s", k, want, kind)
+		}
+	}
+	switch kind {
+	case "bind":
+	case "tmpfs":
+		if haveSource {
+			return fail("a tmpfs has no source")
+		}
+	case "", "volume":
+		return Edit{}, &EditError{Label: label, Problem: "a mount without type=bind or type=tmpfs is a volume, which only an engine has",
+			Hint: "type=bind,src=DIR,dst=PATH binds a directory of the host"}
+	default:
+		return fail("type=%s is not supported: bind and tmpfs are", kind)
+	}
+	if dst == "" {
+		return fail("the destination is missing: dst=PATH")
+	}
+	if kind == "tmpfs" {
+		options := []string{"noexec", "nosuid", "nodev", "rprivate"}
+		if readOnly {
+			options = append(options, "ro")
+		}
+		if mode != "" {
+			options = append(options, "mode="+mode)
+		}
+		if size != "" {
+			options = append(options, "size="+size)
+		}
+		return mountEdit(label, specs.Mount{Destination: dst, Type: "tmpfs", Source: "tmpfs", Options: options}, warnings...), nil
+	}
+	if src, err = source(src, cwd); err != nil {
+		return Edit{}, blame(label, err)
+	}
+	options := []string{"rbind"}
+	if flat {
+		options = []string{"bind"}
+	}
+	if readOnly {
+		options = append(options, "ro")
+	}
+	if propagation == "" {
+		propagation = "rprivate"
+	}
+	return mountEdit(label, specs.Mount{Destination: dst, Type: "bind", Source: src, Options: append(options, propagation)}, warnings...), nil
+}
+
+func fieldBool(v string, valued bool) (bool, error) {
+	if !valued {
+		return true, nil
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("%q is neither true nor false", v)
+	}
+	return b, nil
+}
+
+// tmpfsOpposites are the flags of a tmpfs that undo each other.
+var tmpfsOpposites = map[string]string{
+	"ro": "rw", "rw": "ro", "exec": "noexec", "noexec": "exec", "suid": "nosuid", "nosuid": "suid", "dev": "nodev", "nodev": "dev",
+	"sync": "async", "async": "sync", "diratime": "nodiratime", "nodiratime": "diratime", "atime": "noatime", "noatime": "atime",
+	"relatime": "norelatime", "norelatime": "relatime", "strictatime": "nostrictatime", "nostrictatime": "strictatime",
+}
+
+// tmpfsValues are the mount options of tmpfs(5) that have a value.
+var tmpfsValues = []string{"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"}
+
+// Tmpfs is `docker run --tmpfs DST[:OPTIONS]`, with docker's defaults of
+// noexec, nosuid and nodev.
+func Tmpfs(label, arg string) (Edit, error) {
+	dst, extra, _ := strings.Cut(arg, ":")
+	dst, err := destination(dst)
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	options := []string{"noexec", "nosuid", "nodev", "rprivate"}
+	for o := range strings.SplitSeq(extra, ",") {
+		if o == "" {
+			continue
+		}
+		k, v, valued := strings.Cut(o, "=")
+		switch {
+		case valued && slices.Contains(tmpfsValues, k) && v != "":
+			options = slices.DeleteFunc(options, func(x string) bool { return strings.HasPrefix(x, k+"=") })
+		case !valued && slices.Contains(propagations, o):
+			options = slices.DeleteFunc(options, func(x string) bool { return slices.Contains(propagations, x) })
+		case !valued && tmpfsOpposites[o] != "":
+			options = slices.DeleteFunc(options, func(x string) bool { return x == o || x == tmpfsOpposites[o] })
+		default:
+			problem := fmt.Sprintf("%q is no option of a tmpfs", o)
+			if s := nearest(k, append(sortedKeys(tmpfsOpposites), tmpfsValues...)); s != "" {
+				problem += fmt.Sprintf(": did you mean %q?", s)
+			}
+			return Edit{}, &EditError{Label: label, Problem: problem}
+		}
+		options = append(options, o)
+	}
+	return mountEdit(label, specs.Mount{Destination: dst, Type: "tmpfs", Source: "tmpfs", Options: options}), nil
+}
+
+// ShmSize sets the size of the container's /dev/shm, which is made if it has
+// none of its own.
+func ShmSize(label, value string) (Edit, error) {
+	n, err := ParseSize(value)
+	if err == nil && n <= 0 {
+		err = fmt.Errorf("%q is no size of a /dev/shm", value)
+	}
+	if err != nil {
+		return Edit{}, blame(label, err)
+	}
+	size := "size=" + strconv.FormatInt(n, 10)
+	return newEdit(label, func(d *Doc) error {
+		for _, m := range list(d.get("mounts")) {
+			dst, _ := m.member("destination").str()
+			kind, _ := m.member("type").str()
+			if path.Clean(dst) != "/dev/shm" || kind != "tmpfs" {
+				continue
+			}
+			if m.obj["options"] == nil {
+				m.setMember("options", newArray(d.by))
+			}
+			o := m.obj["options"]
+			o.replaceKeyed(newString(size, d.by), func(e *node) bool { return strings.HasPrefix(e.text, "size=") })
+			return nil
+		}
+		return d.putMount(specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", size}})
+	}), nil
+}
