@@ -171,6 +171,11 @@ func (s *source) piece(limit int64) ([]byte, error) {
 func (s *source) block() ([]byte, error) {
 	b, err := s.piece(blockSize)
 	if err == nil && len(b) < blockSize {
+		// Only the last chunk ends within a block. The reader may have an
+		// error that explains it.
+		if err := s.advance(); err != io.EOF {
+			return nil, err
+		}
 		return nil, io.ErrUnexpectedEOF
 	}
 	return b, err
