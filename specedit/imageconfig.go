@@ -1,0 +1,366 @@
+package specedit
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ImageImport is what an image's or a container's own config comes to.
+type ImageImport struct {
+	// Kind is what the document was taken for.
+	Kind ImageConfigKind
+	// Edits give the spec what the document says. They belong before every edit of
+	// the command line.
+	Edits []Edit
+	// Notices name each setting of the document that no edit carries over, because a
+	// bundle has no equivalent, or this host lacks what it needs.
+	Notices []Notice
+	// Decisions are sentences about what was carried over in a way worth knowing.
+	Decisions []string
+}
+
+// Notice is a setting that has no equivalent in a bundle.
+type Notice struct {
+	Member  string // where the document has it: "HostConfig.PortBindings"
+	Setting string // what it is, in the words of the engines' manuals: "published ports"
+	Value   string // what it is set to, short: "6379/tcp"; "" where there is nothing to say
+	Reason  string // why it is not carried over; "" where there is simply no equivalent
+}
+
+// String is the notice on one line.
+func (n Notice) String() string {
+	s := n.Setting
+	if n.Value != "" {
+		s += " " + n.Value
+	}
+	if n.Reason != "" {
+		s += " (" + n.Reason + ")"
+	}
+	return s
+}
+
+// ImageConfigOptions are the choices of ImageConfig. The zero value is for a document
+// that the user gives, and a bundle that root runs.
+type ImageConfigOptions struct {
+	// FromImage says that the document came with an image, not from the user:
+	// what describes a container is refused, for it can ask for the host.
+	FromImage bool
+	// Rootless says that the bundle is for an ordinary user's runtime, which has no
+	// control groups to set limits in: they are named in notices instead.
+	Rootless bool
+}
+
+// ImageConfig turns the config that came with an image or a container into edits. It
+// takes docker inspect and podman inspect of a container or an image (the object, or
+// the array of one that the programs print), an OCI image config (image-spec,
+// config.md) and a Docker image config (the config in a docker save archive). The
+// label is the user's own words for where data is from; every edit's label starts
+// with it.
+//
+// An image's config makes neither a mount nor a device, whatever it contains: its
+// volumes stay directories of the rootfs and are named in a notice. A container's
+// binds and devices were asked for on this host's engine, and are made.
+//
+// An error is an *EditError: a document that is none of these, has members of the
+// wrong type, duplicate members or NUL in strings, is nested too deeply, is larger
+// than MaxImageConfigSize, or asks for what nobody should get (a working directory
+// in /proc/self/fd, an id beyond 32 bits).
+func ImageConfig(label string, data []byte, o ImageConfigOptions) (ImageImport, error) {
+	d, err := readImageDocument(data)
+	if err != nil {
+		return ImageImport{}, blame(label, err)
+	}
+	if o.FromImage && d.isContainer() {
+		return ImageImport{}, blame(label, fmt.Errorf("the image's config is %s, want an image config", d.kind))
+	}
+	im := importer{label: label, o: o, d: d}
+	im.result.Kind = d.kind
+	im.decide("the document is %s", d.kind)
+	if err := im.run(); err != nil {
+		return ImageImport{}, blame(label, err)
+	}
+	return im.result, nil
+}
+
+// An importer collects the edits for one document. Its methods go through the
+// document in the order in which the engine itself builds a spec from it.
+type importer struct {
+	label  string
+	o      ImageConfigOptions
+	d      *imageDocument
+	result ImageImport
+	err    error // the first that an edit's constructor returned
+}
+
+func (im *importer) run() error {
+	im.process()
+	im.annotations()
+	im.healthcheck()
+	if im.d.isContainer() {
+		im.namespaces()
+		im.security()
+		im.resources()
+		im.devices()
+		im.mounts()
+		im.engineOnly()
+	} else {
+		im.imageVolumes()
+	}
+	for _, member := range im.d.unknown {
+		im.notice(member, "the setting "+member, "", "not known here")
+	}
+	for _, where := range im.d.lossy {
+		im.notice(where, "the bytes of "+where, "", "not UTF-8, so the engine's JSON lacks them")
+	}
+	return im.err
+}
+
+// labelFor is the label of the edit for a member of the document.
+func (im *importer) labelFor(member string) string { return im.label + " (" + member + ")" }
+
+// edit appends what a constructor made.
+func (im *importer) edit(member string, make func(label string) (Edit, error)) {
+	if im.err != nil {
+		return
+	}
+	label := im.labelFor(member)
+	e, err := make(label)
+	if err != nil {
+		im.err = blame(label, err)
+		return
+	}
+	im.result.Edits = append(im.result.Edits, e)
+}
+
+// apply appends an edit that no flag has a name for.
+func (im *importer) apply(member string, change func(*Doc) error) {
+	im.edit(member, func(label string) (Edit, error) { return newEdit(label, change), nil })
+}
+
+// put appends an edit that sets one value.
+func (im *importer) put(member string, value any, path ...string) {
+	im.apply(member, func(d *Doc) error { return d.put(value, path...) })
+}
+
+func (im *importer) notice(member, setting, value, reason string) {
+	im.result.Notices = append(im.result.Notices, Notice{Member: member, Setting: setting, Value: value, Reason: reason})
+}
+
+func (im *importer) decide(format string, args ...any) {
+	im.result.Decisions = append(im.result.Decisions, fmt.Sprintf(format, args...))
+}
+
+// refuse ends the import with an error about one member.
+func (im *importer) refuse(member, format string, args ...any) {
+	if im.err == nil {
+		im.err = &EditError{Label: im.labelFor(member), Problem: fmt.Sprintf(format, args...)}
+	}
+}
+
+// process is what the container runs.
+func (im *importer) process() {
+	c := &im.d.config
+	prefix := im.d.configName()
+
+	args := slices.Concat(c.Entrypoint, c.Cmd)
+	member := prefix + ".Cmd"
+	if len(c.Cmd) == 0 {
+		member = prefix + ".Entrypoint"
+	}
+	if im.d.container.Path != "" {
+		// What the engine made of the two. Some versions of podman write the
+		// entrypoint as one string, which this is not.
+		args = append([]string{im.d.container.Path}, im.d.container.Args...)
+		member = "Path"
+		if im.d.kind == PodmanContainer && podmanInit(args) {
+			args = args[2:]
+		}
+	}
+	if len(args) > 0 {
+		im.put(member, args, "process", "args")
+	} else {
+		im.notice(prefix+".Cmd", "the command", "", "there is none")
+	}
+
+	im.environment(prefix)
+	im.workdir(prefix + ".WorkingDir")
+	im.user(prefix)
+	if c.Tty {
+		im.edit(prefix+".Tty", func(label string) (Edit, error) { return TTY(label, SwitchOn) })
+		if size := im.d.host.ConsoleSize; size[0] > 0 && size[1] > 0 {
+			im.put("HostConfig.ConsoleSize", map[string]uint{"height": size[0], "width": size[1]}, "process", "consoleSize")
+		}
+	}
+}
+
+// podmanInit tells that podman's --init stands before the command.
+func podmanInit(args []string) bool {
+	return len(args) > 2 && args[1] == "--" && slices.Contains([]string{"/dev/init", "/run/podman-init"}, args[0])
+}
+
+// environment sets what the engine adds by itself, and then what the document has.
+func (im *importer) environment(prefix string) {
+	c := &im.d.config
+	has := func(name string) bool {
+		return slices.ContainsFunc(c.Env, func(e string) bool { n, _, _ := strings.Cut(e, "="); return n == name })
+	}
+	set := func(member, name, value string) {
+		im.edit(member, func(label string) (Edit, error) { return Env(label, name+"="+value, nil) })
+	}
+	if im.d.isContainer() {
+		if c.Hostname != "" && !has("HOSTNAME") {
+			set(prefix+".Hostname", "HOSTNAME", c.Hostname)
+		}
+		if c.Tty && !has("TERM") {
+			set(prefix+".Tty", "TERM", "xterm")
+		}
+	}
+	for i, e := range c.Env {
+		member := fmt.Sprintf("%s.Env[%d]", prefix, i)
+		name, value, ok := strings.Cut(e, "=")
+		switch {
+		case name == "":
+			im.refuse(member, "%q has no name before the \"=\"", e)
+		case ok:
+			set(member, name, value)
+		default:
+			// docker run -e NAME, without NAME in its own environment: the engine
+			// takes the variable away.
+			im.edit(member, func(label string) (Edit, error) { return UnsetEnv(label, name) })
+		}
+	}
+}
+
+// throughProcess tells a path that leads through a process's descriptors, root or
+// working directory: one that the runtime has left open leads to the host
+// (CVE-2024-21626). /dev/fd is a link to /proc/self/fd.
+func throughProcess(dir string) bool {
+	parts := strings.Split(strings.TrimPrefix(path.Clean(dir), "/"), "/")
+	if len(parts) > 1 && parts[0] == "dev" && parts[1] == "fd" {
+		return true
+	}
+	if len(parts) < 3 || parts[0] != "proc" {
+		return false
+	}
+	if _, err := strconv.Atoi(parts[1]); err != nil && parts[1] != "self" && parts[1] != "thread-self" {
+		return false
+	}
+	parts = parts[2:]
+	if len(parts) > 2 && parts[0] == "task" {
+		parts = parts[2:]
+	}
+	return slices.Contains([]string{"fd", "fdinfo", "cwd", "root", "exe", "map_files"}, parts[0])
+}
+
+func (im *importer) workdir(member string) {
+	dir := im.d.config.WorkingDir
+	if dir == "" {
+		return
+	}
+	// The engine reads a relative one from the root.
+	if dir = path.Join("/", dir); throughProcess(dir) {
+		im.refuse(member, "%q leads through a process, out of the container", im.d.config.WorkingDir)
+		return
+	}
+	im.edit(member, func(label string) (Edit, error) { return Workdir(label, dir) })
+}
+
+func (im *importer) user(prefix string) {
+	if user := im.d.config.User; user != "" {
+		im.edit(prefix+".User", func(label string) (Edit, error) { return User(label, user) })
+	}
+	for i, group := range im.d.host.GroupAdd {
+		if group == "keep-groups" && im.d.kind == PodmanContainer {
+			im.notice("HostConfig.GroupAdd", "group", group, "")
+			continue
+		}
+		im.edit(fmt.Sprintf("HostConfig.GroupAdd[%d]", i), func(label string) (Edit, error) { return GroupAdd(label, group) })
+	}
+	umask := im.d.host.Umask
+	member := "HostConfig.Umask"
+	if text := im.d.config.Umask; text != "" {
+		member = prefix + ".Umask"
+		n, err := strconv.ParseUint(text, 8, 32)
+		if err != nil || n > 0o777 {
+			im.refuse(member, "%q is no octal umask", text)
+			return
+		}
+		umask = new(uint32(n))
+	}
+	// 0022 is what runtimes set unasked. Older versions of the specification have no
+	// member for it, so it is better left out.
+	if umask != nil && *umask != 0o022 {
+		im.put(member, *umask, "process", "user", "umask")
+	}
+}
+
+// annotations follow image-spec, conversion.md: labels beat what is implied.
+func (im *importer) annotations() {
+	c := &im.d.config
+	prefix := im.d.configName()
+	set := func(member, key, value string) {
+		if key == "" {
+			im.notice(member, "a label without a name", value, "")
+			return
+		}
+		im.put(member, value, "annotations", key)
+	}
+	implied := func(member, key, value string) {
+		key = "org.opencontainers.image." + key
+		if _, ok := c.Labels[key]; !ok && value != "" {
+			set(member, key, value)
+		}
+	}
+	if !im.d.isContainer() {
+		i := &im.d.image
+		implied("os", "os", i.OS)
+		implied("architecture", "architecture", i.Architecture)
+		implied("variant", "variant", i.Variant)
+		implied("os.version", "os.version", i.OSVersion)
+		implied("os.features", "os.features", strings.Join(i.OSFeatures, ","))
+		implied("author", "author", i.Author)
+		if i.Created != nil && !i.Created.IsZero() {
+			implied("created", "created", i.Created.Format("2006-01-02T15:04:05.999999999Z07:00"))
+		}
+	}
+	implied(prefix+".StopSignal", "stopSignal", string(c.StopSignal))
+	implied(prefix+".ExposedPorts", "exposedPorts", strings.Join(sortedKeys(c.ExposedPorts), ","))
+	for _, key := range sortedKeys(c.Labels) {
+		set(prefix+".Labels", key, c.Labels[key])
+	}
+	for _, key := range sortedKeys(c.Annotations) {
+		// podman notes there what other members say, and are read from.
+		if strings.HasPrefix(key, "io.podman.annotations.") || key == "io.kubernetes.cri-o.TTY" || key == "io.container.manager" {
+			continue
+		}
+		set(prefix+".Annotations", key, c.Annotations[key])
+	}
+	for _, key := range sortedKeys(im.d.host.Annotations) {
+		set("HostConfig.Annotations", key, im.d.host.Annotations[key])
+	}
+}
+
+func (im *importer) healthcheck() {
+	if c := im.d.config.Healthcheck; c != nil && len(c.Test) > 0 && c.Test[0] != "NONE" {
+		im.notice(im.d.configName()+".Healthcheck", "health check", "", "")
+	}
+}
+
+// imageVolumes leaves an image's volumes where they are. The engine would give each
+// of them a new directory of the host; an image's config alone must not.
+func (im *importer) imageVolumes() {
+	if volumes := sortedKeys(im.d.config.Volumes); len(volumes) > 0 {
+		im.notice(im.d.configName()+".Volumes", "volumes", strings.Join(volumes, ", "), "they stay directories of the rootfs")
+	}
+}
+
+// configName is the document's name for the part that is common to all kinds.
+func (d *imageDocument) configName() string {
+	if d.kind == OCIImageConfig || d.kind == DockerImageConfig {
+		return "config"
+	}
+	return "Config"
+}

@@ -1,0 +1,409 @@
+package specedit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/moby/moby/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// MaxImageConfigSize is the largest document that ImageConfig takes, in bytes. A
+// reader needs to read one byte more, not the whole of what it is given.
+const MaxImageConfigSize = 16 << 20
+
+// ImageConfigKind says what ImageConfig took a document for.
+type ImageConfigKind string
+
+const (
+	DockerContainer   ImageConfigKind = "docker inspect of a container"
+	DockerImage       ImageConfigKind = "docker inspect of an image"
+	PodmanContainer   ImageConfigKind = "podman inspect of a container"
+	PodmanImage       ImageConfigKind = "podman inspect of an image"
+	OCIImageConfig    ImageConfigKind = "an OCI image config"
+	DockerImageConfig ImageConfigKind = "a Docker image config"
+)
+
+// An imageDocument is what a document of any kind says, in the types of the engine's
+// API and of the image specification.
+type imageDocument struct {
+	kind ImageConfigKind
+
+	container containerMembers // the document's own members, if it is of a container
+	config    containerConfig  // Config, or the image config's config
+	host      hostConfig       // HostConfig, if it is of a container
+	image     ocispec.Image    // what an image's document says of the image as a whole; its Config is unused
+
+	unknown []string // members of Config and HostConfig that have a value and that nobody here knows: "HostConfig.New"
+	lossy   []string // strings in which the engine has lost bytes: JSON can only carry UTF-8
+}
+
+func (d *imageDocument) isContainer() bool {
+	return d.kind == DockerContainer || d.kind == PodmanContainer
+}
+
+// containerMembers are the members beside Config and HostConfig that matter here.
+type containerMembers struct {
+	Path            string
+	Args            []string
+	AppArmorProfile string
+	ProcessLabel    string
+	MountLabel      string
+	Mounts          []mountPoint
+
+	// podman
+	BoundingCaps []string
+}
+
+type mountPoint struct {
+	container.MountPoint
+	Options []string // podman
+}
+
+// containerConfig is container.Config with what podman adds and types otherwise, and
+// with members raw that are only named.
+type containerConfig struct {
+	container.Config
+	Entrypoint   words
+	Cmd          words
+	StopSignal   scalar
+	ExposedPorts map[string]json.RawMessage
+	Healthcheck  *healthcheck
+
+	// podman
+	Annotations map[string]string
+	Umask       string
+	Secrets     json.RawMessage
+	ChrootDirs  []string
+	Timeout     uint
+	SystemdMode bool
+}
+
+// imageMembers is the config of an image, as either specification and either engine's
+// inspect write it.
+type imageMembers struct {
+	ocispec.ImageConfig
+	Entrypoint   words
+	Cmd          words
+	StopSignal   scalar
+	ExposedPorts map[string]json.RawMessage
+	Healthcheck  *healthcheck
+}
+
+// healthcheck has no more than tells whether there is a check.
+type healthcheck struct {
+	Test []string
+}
+
+type hostConfig struct {
+	container.HostConfig
+	PortBindings map[string]json.RawMessage
+	DNS          json.RawMessage `json:"Dns"`
+
+	// before API 1.42
+	KernelMemory    int64
+	KernelMemoryTCP int64
+
+	// podman
+	CgroupMode string
+	CgroupConf map[string]string
+	IDMappings json.RawMessage
+	DiskQuota  uint64
+}
+
+// words is a list of strings that older versions of podman write as one string.
+type words []string
+
+func (w *words) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		var one string
+		if err := json.Unmarshal(data, &one); err != nil {
+			return err
+		}
+		*w = strings.Fields(one)
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(w))
+}
+
+// scalar is a string that older versions of podman write as a number.
+type scalar string
+
+func (s *scalar) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && (data[0] >= '0' && data[0] <= '9' || data[0] == '-') {
+		var n int64
+		if err := json.Unmarshal(data, &n); err != nil {
+			return err
+		}
+		*s = scalar(strconv.FormatInt(n, 10))
+		if n == 0 {
+			*s = ""
+		}
+		return nil
+	}
+	return json.Unmarshal(data, (*string)(s))
+}
+
+// readImageDocument checks a document, detects its kind and decodes what matters.
+func readImageDocument(data []byte) (*imageDocument, error) {
+	if len(data) > MaxImageConfigSize {
+		return nil, fmt.Errorf("larger than %d MiB", MaxImageConfigSize>>20)
+	}
+	root, err := parse(data, "")
+	if err != nil {
+		return nil, err
+	}
+	top, err := theOnlyObject(root)
+	if err != nil {
+		return nil, err
+	}
+	d := &imageDocument{}
+	if d.kind, err = detectImageDocument(top); err != nil {
+		return nil, err
+	}
+	// The other members, a health check's output for example, may hold anything.
+	for _, name := range []string{"Path", "Args", "Mounts", "BoundingCaps", "Config", "HostConfig", "config"} {
+		if n := top.member(name); n != nil {
+			if err := d.scrutinize(name, n); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !d.isContainer() {
+		return d, d.decodeImage(top)
+	}
+	// Only the members that are meant: the decoder would take "mounts" for "Mounts".
+	own := newObject("")
+	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "MountLabel", "Mounts", "BoundingCaps"} {
+		if n := top.member(name); n != nil {
+			own.setMember(name, n)
+		}
+	}
+	config, host := top.member("Config"), top.member("HostConfig")
+	if err := decodeObject("", own, &d.container); err != nil {
+		return nil, err
+	}
+	if err := decodeObject("Config", config, &d.config); err != nil {
+		return nil, err
+	}
+	if err := decodeObject("HostConfig", host, &d.host); err != nil {
+		return nil, err
+	}
+	d.unknown = append(unknownMembers("Config", config, configMembers), unknownMembers("HostConfig", host, hostConfigMembers)...)
+	return d, nil
+}
+
+// decodeImage decodes an image's document of any kind.
+func (d *imageDocument) decodeImage(top *node) error {
+	// The image specification's names, and those of the engines' inspect.
+	config := "config"
+	names := map[string]string{}
+	for _, name := range []string{"os", "os.version", "os.features", "architecture", "variant", "author", "created"} {
+		names[name] = name
+	}
+	if d.kind == DockerImage || d.kind == PodmanImage {
+		config = "Config"
+		names = map[string]string{"os": "Os", "os.version": "OsVersion", "architecture": "Architecture", "variant": "Variant",
+			"author": "Author", "created": "Created"}
+	}
+	for _, ours := range slices.Sorted(maps.Keys(names)) {
+		n := top.member(names[ours])
+		if text, ok := n.str(); n == nil || ok && text == "" {
+			continue // an empty time is no time
+		}
+		one := newObject("")
+		one.setMember(ours, n)
+		if err := decodeObject("", one, &d.image); err != nil {
+			return err
+		}
+	}
+	n := top.member(config)
+	if n == nil || n.kind == kindNull {
+		return nil
+	}
+	// Nothing of a host's concerns is even decoded, whatever the document has.
+	var c imageMembers
+	if err := decodeObject(config, n, &c); err != nil {
+		return err
+	}
+	d.config.User, d.config.Env, d.config.WorkingDir = c.User, c.Env, c.WorkingDir
+	d.config.Labels, d.config.Volumes = c.Labels, c.Volumes
+	d.config.Entrypoint, d.config.Cmd, d.config.StopSignal = c.Entrypoint, c.Cmd, c.StopSignal
+	d.config.ExposedPorts, d.config.Healthcheck = c.ExposedPorts, c.Healthcheck
+	d.unknown = unknownMembers(config, n, configMembers)
+	return nil
+}
+
+// theOnlyObject returns the object, or the one in the array.
+func theOnlyObject(root *node) (*node, error) {
+	if root.kind == kindArray {
+		switch len(root.list) {
+		case 0:
+			return nil, errors.New("an empty list, as inspect prints for what does not exist")
+		case 1:
+			root = root.list[0]
+		default:
+			return nil, fmt.Errorf("a list of %d objects, want one", len(root.list))
+		}
+	}
+	if root.kind != kindObject {
+		return nil, fmt.Errorf("%v, want an object or a list of one", root.kind)
+	}
+	return root, nil
+}
+
+// detectImageDocument goes by the members that the kinds are sure to have, and knows
+// the documents that are most easily mistaken for one.
+func detectImageDocument(top *node) (ImageConfigKind, error) {
+	object := func(name string) bool { n := top.member(name); return n != nil && n.kind == kindObject }
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return top.member(name) != nil })
+	}
+	switch {
+	case object("Config") && object("HostConfig"):
+		if has("OCIRuntime", "ConmonPidFile", "BoundingCaps", "ImageName", "IsInfra") {
+			return PodmanContainer, nil
+		}
+		return DockerContainer, nil
+	case object("RootFS") && has("Config") && has("Os", "Architecture"):
+		if has("ManifestType", "NamesHistory") {
+			return PodmanImage, nil
+		}
+		return DockerImage, nil
+	case has("ociVersion"):
+		return "", errors.New("a runtime config, which --template takes")
+	case has("manifests"):
+		return "", errors.New("an image index, want the config that one of its manifests names")
+	case has("layers") && object("config"):
+		return "", errors.New("an image manifest, want the config that it names")
+	case has("Layers") && has("RepoTags") && has("Config"):
+		return "", errors.New("the manifest of docker save, want the file that its Config names")
+	case has("os", "architecture") && has("config", "rootfs"):
+		// What older engines add, and what a Docker image's config has beyond the OCI's.
+		if has("container_config", "docker_version", "container") {
+			return DockerImageConfig, nil
+		}
+		for _, name := range []string{"Healthcheck", "OnBuild", "Shell", "Hostname", "AttachStdin", "Image"} {
+			if top.member("config").member(name) != nil {
+				return DockerImageConfig, nil
+			}
+		}
+		return OCIImageConfig, nil
+	case has("Hostname") && has("Cmd", "Env"):
+		return "", errors.New("only the Config of docker inspect, want its whole output")
+	case has("NetworkMode") && has("Binds"):
+		return "", errors.New("only the HostConfig of docker inspect, want its whole output")
+	}
+	return "", errors.New("neither docker inspect of a container or an image nor an image config")
+}
+
+// scrutinize refuses what the decoder lets pass in a value that it makes a struct or a
+// list of: NUL, which cuts a string short where it reaches the kernel, and two members
+// for the same field.
+func (d *imageDocument) scrutinize(path string, n *node) error {
+	// encoding/json fills a field by any spelling of its name.
+	fields := map[string]string{}
+	for _, name := range n.keys {
+		if other, ok := fields[foldName(name)]; ok {
+			return fmt.Errorf("%s: members %q and %q differ only in case", path, other, name)
+		}
+		fields[foldName(name)] = name
+	}
+	return d.scrutinizeText(path, n)
+}
+
+// scrutinizeText does so for values whose members are data, not fields: labels.
+func (d *imageDocument) scrutinizeText(path string, n *node) error {
+	switch n.kind {
+	case kindString:
+		if strings.ContainsRune(n.text, 0) {
+			return fmt.Errorf("NUL in %s", path)
+		}
+		if strings.ContainsRune(n.text, utf8.RuneError) {
+			d.lossy = append(d.lossy, path)
+		}
+	case kindArray:
+		for i, e := range n.list {
+			if err := d.scrutinize(fmt.Sprintf("%s[%d]", path, i), e); err != nil {
+				return err
+			}
+		}
+	case kindObject:
+		for _, name := range n.keys {
+			if strings.ContainsRune(name, 0) {
+				return fmt.Errorf("NUL in a member name of %s", path)
+			}
+			if err := d.scrutinizeText(path+"."+name, n.obj[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// foldName maps names that encoding/json takes for one another to the same string.
+func foldName(s string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, s)
+}
+
+// decodeObject decodes an object into a struct. An error names the member: name is the
+// object's own, "" for the document.
+func decodeObject(name string, n *node, to any) error {
+	first := json.Unmarshal([]byte(n.compact()), to)
+	if first == nil {
+		return nil
+	}
+	if n.kind != kindObject {
+		return fmt.Errorf("%s: want an object, found %v", name, n.kind)
+	}
+	// Only one member at a time says for sure which one it is.
+	for _, key := range n.keys {
+		one := newObject("")
+		one.setMember(key, n.obj[key])
+		err := json.Unmarshal([]byte(one.compact()), reflect.New(reflect.TypeOf(to).Elem()).Interface())
+		if err == nil {
+			continue
+		}
+		where := strings.TrimPrefix(name+"."+key, ".")
+		if typeErr, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return fmt.Errorf("%s: want %s, found %s", where, wantedType(typeErr.Type), typeErr.Value)
+		}
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	return first
+}
+
+func wantedType(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	case reflect.Uint, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return fmt.Sprintf("a whole number from 0 of at most %d bits", t.Bits())
+	}
+	return fmt.Sprintf("a whole number of at most %d bits", t.Bits())
+}
