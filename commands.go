@@ -4,5 +4,5 @@ import "github.com/urfave/cli/v2"
 
 // commands are the subcommands, in the order of --help.
 func (p *program) commands() []*cli.Command {
-	return p.specCommands()
+	return append(p.specCommands(), p.exportCommand(), p.rmCommand())
 }

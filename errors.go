@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -67,6 +68,7 @@ func status(err error) (code int, hints []string) {
 		edit   *specedit.EditError
 		ns     *userns.Error
 		dest   *pipeline.DestinationError
+		bundle *pipeline.BundleError
 	)
 	switch {
 	case err == nil:
@@ -92,6 +94,8 @@ func status(err error) (code int, hints []string) {
 		return exitUsage, append(hints, namespaceHints(ns)...)
 	case errors.As(err, &dest):
 		return destinationStatus(dest)
+	case errors.As(err, &bundle):
+		return bundleStatus(bundle)
 	case errors.Is(err, tarx.ErrRefused):
 		return exitRefused, refusedHints(err)
 	case errors.Is(err, tarx.ErrMalformed):
@@ -114,6 +118,21 @@ func destinationStatus(e *pipeline.DestinationError) (int, []string) {
 		return exitDest, []string{"--force replaces bundles only; remove it, or name another directory with -o"}
 	case pipeline.DestInUse:
 		return exitDest, []string{"stop the container first, or name another directory with -o"}
+	}
+	return exitDest, nil
+}
+
+func bundleStatus(e *pipeline.BundleError) (int, []string) {
+	switch e.Kind {
+	case pipeline.BundleNone:
+		if errors.Is(e, fs.ErrNotExist) {
+			return exitUsage, nil
+		}
+		return exitUsage, []string{"a bundle is a directory with rootfs and a config.json that has an ociVersion"}
+	case pipeline.BundleMounted:
+		return exitDest, []string{"unmount it first: umount " + e.Detail}
+	case pipeline.BundleInUse:
+		return exitDest, []string{"stop the container first"}
 	}
 	return exitDest, nil
 }

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/urfave/cli/v2"
+
+	"ocibundle/pipeline"
+	"ocibundle/pipeline/userns"
+)
+
+func (p *program) rmCommand() *cli.Command {
+	flags := []*flagDef{{names: []string{"force", "f"}, usage: "that there is no such bundle is no error"}}
+	return p.command("rm", "[-f] DIR...", "remove bundles, files of subordinate ids included", flags, p.rm)
+}
+
+// rm removes bundles: all of them, or where one cannot be removed, none.
+func (p *program) rm(dirs []string) error {
+	dirs = append(dirs, p.args...) // "--" before names that look like flags, as for rm(1)
+	if len(dirs) == 0 {
+		return usagef("no bundle was named").hint("ocibundle rm DIR removes the bundle DIR")
+	}
+	// From inside the namespace a user's own containers cannot be seen.
+	if err := pipeline.CheckInUse(dirs...); err != nil {
+		return err
+	}
+	ids, err := userns.Enter(context.Background(), userns.Request{Mode: userns.ModeWidest})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signalContext()
+	defer stop()
+	err = pipeline.Remove(ctx, dirs, pipeline.RemoveOptions{AbsentOK: p.rec.is("force")})
+	p.explain(err, ids)
+	return err
+}
+
+// explain says why there is no namespace in which what was forbidden would have
+// been allowed.
+func (p *program) explain(err error, ids userns.State) {
+	if !errors.Is(err, fs.ErrPermission) {
+		return
+	}
+	for _, n := range ids.Notes {
+		fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(n))
+	}
+}
