@@ -212,14 +212,18 @@ func decide(c caller, r Request) ([]attempt, error) {
 
 	case ModeExplicit:
 		host := user.IdentityMapping{UIDMaps: r.UIDMap, GIDMaps: r.GIDMap}
-		if len(host.UIDMaps) == 0 {
-			host.UIDMaps = host.GIDMaps
-		}
-		if len(host.GIDMaps) == 0 {
-			host.GIDMaps = host.UIDMaps
+		// The one that was given is named in errors, so it is looked at first.
+		if len(r.UIDMap) == 0 && len(r.GIDMap) > 0 {
+			if err := checkMaps("gid", r.GIDMap); err != nil {
+				return nil, err
+			}
+			host.UIDMaps = r.GIDMap
 		}
 		if err := checkMaps("uid", host.UIDMaps); err != nil {
 			return nil, err
+		}
+		if len(host.GIDMaps) == 0 {
+			host.GIDMaps = host.UIDMaps
 		}
 		if err := checkMaps("gid", host.GIDMaps); err != nil {
 			return nil, err
