@@ -224,7 +224,7 @@ func (in input) close() error {
 
 // pipeline makes the job that runs a tool on a case's stream, and says where the tree will be.
 func (h *harness) pipeline(tool string, c kase, in input, dir string) (j job, root string, v view, err error) {
-	j.Dir = dir
+	j.Dir, j.Nice = dir, h.nice
 	root = filepath.Join(dir, "rootfs")
 	v = view{uid: same, gid: same}
 	if tool == ours {
@@ -600,7 +600,7 @@ func (h *harness) runStartup(c kase) (*result, error) {
 				}
 				s.Argv = []string{"runc", "spec", "--bundle", bundle}
 			}
-			o, err := launch(job{Dir: dir, Stages: []stage{s}})
+			o, err := launch(job{Dir: dir, Nice: h.nice, Stages: []stage{s}})
 			if err != nil {
 				r.fail(t, "%s: %v", t, err)
 				return r, nil

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +19,7 @@ import (
 type job struct {
 	Stages []stage
 	Stdin  string // a file, or nothing
+	Nice   int    // of all processes, and of their session against others (sched(7), "The autogroup feature")
 	Dir    string // working directory
 }
 
@@ -55,7 +58,7 @@ func launch(j job) (outcome, error) {
 	cmd := exec.Command(exe, launchArg)
 	cmd.Stdin = bytes.NewReader(in)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: j.Nice != 0}
 	out, err := cmd.Output()
 	if err != nil {
 		return outcome{}, fmt.Errorf("launch %q: %w", j.Stages[len(j.Stages)-1].Argv, err)
@@ -91,6 +94,15 @@ func runJob(j job) (o outcome) {
 	fail := func(err error) outcome {
 		o.Err = err.Error()
 		return o
+	}
+	if j.Nice != 0 {
+		if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, j.Nice); err != nil {
+			return fail(fmt.Errorf("set the priority: %w", err))
+		}
+		err := os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(j.Nice)), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fail(err)
+		}
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {

@@ -88,6 +88,7 @@ type options struct {
 	strict     bool
 	verbose    bool
 	foreign    float64
+	nice       int
 	settle     time.Duration
 	patience   int
 }
@@ -115,6 +116,7 @@ func parseFlags(args []string) (options, error) {
 	f.BoolVar(&o.strict, "strict", false, "a missed target is a failure")
 	f.BoolVar(&o.verbose, "v", false, "print every run")
 	f.Float64Var(&o.foreign, "foreign", 0.05, "share of the processors that others may use during a round")
+	f.IntVar(&o.nice, "nice", 0, "priority of what is measured; -20 helps on a busy machine")
 	f.DurationVar(&o.settle, "settle", 3*time.Second, "wait so long for an idle machine before a run, then run anyhow")
 	f.IntVar(&o.patience, "patience", 3, "give up on quiet rounds after this many times -rounds")
 	if err := f.Parse(args); err != nil {
