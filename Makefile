@@ -19,13 +19,13 @@ release:
 	GOOS=linux GOARCH=arm64 $(BUILD) -ldflags=-s -o bin/ocibundle-linux-arm64 .
 
 demo: build
-	@tests/demo.sh bin/ocibundle
+	@tests/with-cgroups.sh tests/demo.sh bin/ocibundle
 
 # The cache holds what is slow to make and the same for all test packages.
 test:
 	tests/setup.sh
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
-	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" $(GO) test -timeout 15m ./...
+	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -timeout 15m ./...
 
 race:
 	tests/setup.sh

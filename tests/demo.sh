@@ -34,7 +34,8 @@ cleanup() {
     set +e
     [ ${#stop[@]} -eq 0 ] || "${stop[@]}" >/dev/null 2>&1
     if [ -n "$engine" ]; then
-        kill -KILL "$engine"
+        # The first process of the engine's pid namespace ends as the last one in it.
+        kill -KILL $(cat "/proc/$engine/task/$engine/children")
         wait "$engine" 2>/dev/null
     elif [ -n "$created" ]; then
         docker rm "$name" >/dev/null

@@ -258,5 +258,6 @@ func TestNspawn(t *testing.T) {
 	})
 	run := exec.CommandContext(t.Context(), "unshare", "--mount", "bash", "-c", amongSystemd, "bash", id,
 		"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--machine", id, "--oci-bundle", s.dir)
-	s.serve(t, run, exec.Command("pkill", "-KILL", "--full", "oci-bundle "+s.dir))
+	// Killed, it takes the container with it.
+	s.serve(t, run, exec.Command("true"))
 }

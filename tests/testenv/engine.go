@@ -86,7 +86,7 @@ func startEngine(kind string, probe func(*Engine) *exec.Cmd) (*Engine, error) {
 	}
 	id, err := processID(cmd.Process.Pid)
 	if err == nil {
-		err = theJanitor.register("process", id)
+		err = theJanitor.register("engine", id)
 	}
 	if err != nil {
 		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())

@@ -11,19 +11,6 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock
 if [ -d /etc/docker ]; then mount -t tmpfs -o mode=755 tmpfs /etc/docker; fi
 
-# Machines without an init system have no control groups mounted.
-if [ ! -e /sys/fs/cgroup/cgroup.controllers ] && [ ! -d /sys/fs/cgroup/memory ]; then
-    if [ "$(grep -c '^[a-z_]*	0	' /proc/cgroups)" -gt 3 ]; then
-        mount -t cgroup2 cgroup2 /sys/fs/cgroup
-    else
-        mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
-        for controller in cpu cpuacct cpuset memory devices freezer blkio pids; do
-            mkdir "/sys/fs/cgroup/$controller"
-            mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller" || rmdir "/sys/fs/cgroup/$controller"
-        done
-    fi
-fi
-
 mkdir "$dir/data"
 mount -t tmpfs -o mode=711 tmpfs "$dir/data"
 cat >"$dir/containerd.toml" <<TOML

@@ -109,8 +109,8 @@ func undo(kind, value string) error {
 		return removeDir(value)
 	case "user":
 		return removeUser(value)
-	case "process":
-		return killProcess(value)
+	case "engine":
+		return killEngine(value)
 	case "cgroup":
 		return RemoveCgroups(value)
 	}
@@ -181,13 +181,33 @@ func startTime(pid int) (string, error) {
 	return fields[19], nil
 }
 
-// killProcess kills the process that processID named and waits until it is gone.
-func killProcess(id string) error {
+// killEngine kills the process that processID named, an unshare(1), and waits until it
+// and all processes in the namespaces it made are gone.
+func killEngine(id string) error {
 	number, start, _ := strings.Cut(id, ":")
 	pid, err := strconv.Atoi(number)
 	if err != nil {
 		return err
 	}
+	if now, err := startTime(pid); err != nil || now != start {
+		return nil
+	}
+	// The first process of a pid namespace ends as the last one in it. Its parent must
+	// not end before it, for then there would be no telling.
+	if first := child(pid); first != 0 {
+		start, err := startTime(first)
+		if err == nil {
+			err = kill(first, start)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return kill(pid, start)
+}
+
+// kill kills a process and waits until it is gone.
+func kill(pid int, start string) error {
 	return waitGone(func() (bool, error) {
 		if now, err := startTime(pid); err != nil || now != start {
 			return true, nil
