@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) rmCommand() *cli.Command {
-	flags := []*flagDef{{names: []string{"force", "f"}, usage: "that there is no such bundle is no error"}}
+	flags := []*flagDef{{names: []string{"force", "f"}, category: catOther, usage: "that there is no such bundle is no error"}}
 	return p.command("rm", "[-f] DIR...", "remove bundles, files of subordinate ids included", flags, p.rm)
 }
 

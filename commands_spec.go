@@ -44,6 +44,8 @@ func (p *program) command(name, arguments, usage string, defs []*flagDef, run fu
 		Flags:           cliFlags(defs, &p.rec),
 		SkipFlagParsing: true,
 		HideHelpCommand: true,
+
+		CustomHelpTemplate: commandHelp(name, arguments, usage, defs),
 		Action: func(c *cli.Context) error {
 			if len(p.rec.uses) > 0 {
 				return usagef("%s stands before %q", p.rec.uses[0].label(), name).hint("flags of a command go after it: ocibundle %s %s", name, p.rec.uses[0].label())

@@ -55,14 +55,14 @@ func (p *program) run(args []string) error {
 		Name:                  "ocibundle",
 		Usage:                 "turn a container's filesystem stream into an OCI bundle",
 		UsageText:             usageText,
-		Flags:                 append(cliFlags(slices.Concat(mainFlags, editFlagDefs()), &p.rec), versionFlag),
+		Flags:                 append(cliFlags(slices.Concat(mainFlags, editFlagDefs()), &p.rec), versionFlag, cli.HelpFlag),
 		Commands:              p.commands(),
 		Action:                p.main,
 		Reader:                p.stdin,
 		Writer:                p.stdout,
 		ErrWriter:             p.stderr,
 		HideVersion:           true,
-		HideHelpCommand:       false,
+		Metadata:              map[string]any{"flags": flagHelp(slices.Concat(mainFlags, editFlagDefs()))},
 		OnUsageError:          func(_ *cli.Context, err error, _ bool) error { return parseError(err) },
 		ExitErrHandler:        func(*cli.Context, error) {},
 		CustomAppHelpTemplate: appHelp,
@@ -107,6 +107,12 @@ func (p *program) main(c *cli.Context) error {
 	}
 	if err := checkStdin(o.input); err != nil {
 		return err
+	}
+	if o.config.Force {
+		// From inside a namespace a user's own containers cannot be seen.
+		if err := pipeline.CheckInUse(o.config.Output); err != nil {
+			return err
+		}
 	}
 	// Until here nothing was opened, so that the program can start over inside
 	// a user namespace: a pipe can be read only once.
@@ -153,6 +159,8 @@ func (p *program) plan(plan *specedit.Plan, template string, f *files) error {
 func (p *program) strayArgument(arg string) error {
 	e := usagef("unexpected argument %q", arg)
 	switch {
+	case slices.Contains(unsupportedCommands, arg) && len(p.rec.uses) == 0:
+		return usagef("the command %s is not supported", arg)
 	case p.rec.is("force"):
 		e.hint("-f is --force here; -i FILE reads a file")
 	case slices.Contains([]string{"-", "x", "xf", "-xf"}, arg):
