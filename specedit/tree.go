@@ -206,7 +206,7 @@ func parse(data []byte, by string) (*node, error) {
 	before := data[:min(int(at), len(data))]
 	return nil, &syntaxError{
 		line:   1 + bytes.Count(before, []byte("\n")),
-		column: max(1, len(before)-1-bytes.LastIndexByte(before, '\n')),
+		column: len(before) - bytes.LastIndexByte(before, '\n'),
 		err:    err,
 	}
 }
