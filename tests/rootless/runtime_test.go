@@ -134,12 +134,14 @@ func setProcess(t *testing.T, bundle string, id int, args ...string) {
 func TestRun(t *testing.T) {
 	testenv.NeedTool(t, "newuidmap", "newgidmap")
 	stream := archive(t, entries(t))
+	shifted := asUser(t, testenv.UserOptions{SubIDs: 65536})
 	for _, c := range []struct {
 		name   string
 		h      *host
 		args   []string
 		mapped bool // all of the archive's ids
 	}{
+		{"user, shifted", shifted, []string{"--quiet", "--uidmap", fmt.Sprintf("0:%d:1000", shifted.user.SubUIDs[0].Start), "--gidmap", fmt.Sprintf("0:%d:1000", shifted.user.SubGIDs[0].Start)}, true},
 		{"user", asUser(t, testenv.UserOptions{SubIDs: 65536}), nil, true},
 		{"user without ranges", asUser(t, testenv.UserOptions{}), []string{"--quiet"}, false},
 		{"self with ranges", asUser(t, testenv.UserOptions{SubIDs: 65536}), []string{"--quiet", "--remap", "self"}, false},
@@ -153,6 +155,13 @@ func TestRun(t *testing.T) {
 			for _, r := range runtimes {
 				t.Run(r.name, func(t *testing.T) {
 					h.t = t
+					if c.name == "user, shifted" && r.name != "crun" { // as the program warns
+						setProcess(t, b, 0, "/probe", "ids")
+						if got := run(t, r.command(&h, t.Context(), b, testenv.Name())); got.code == 0 {
+							t.Errorf("it starts: %s", got.stdout)
+						}
+						return
+					}
 					in := func(id, code int, want string, args ...string) {
 						t.Helper()
 						setProcess(t, b, id, args...)
