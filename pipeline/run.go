@@ -219,7 +219,7 @@ func isImageArchive(rootfs *os.File) bool {
 // admit opens the bundle's directory to the container's root where that is
 // another user on the host: by its group, for passing through.
 func (s *stage) admit(ids userns.State) error {
-	if ids.Mode != userns.ModeExplicit || ids.InNamespace {
+	if !foreignRoot(ids) {
 		return nil
 	}
 	_, gid := ids.Disk.RootPair()
@@ -233,11 +233,25 @@ func (s *stage) admit(ids userns.State) error {
 	return nil
 }
 
-// unreachable warns of directories on the way to the bundle that the
-// container's root may not search, when it is another user on the host.
-func unreachable(output string, ids userns.State) []string {
-	if ids.Mode != userns.ModeExplicit || ids.InNamespace {
+// foreignRoot says that the container's root may not be the caller. In a
+// namespace the caller is id 0.
+func foreignRoot(ids userns.State) bool {
+	if ids.Mode != userns.ModeExplicit {
+		return false
+	}
+	uid, gid := ids.Disk.RootPair()
+	return !ids.InNamespace || uid != 0 || gid != 0
+}
+
+// unreachable warns of what keeps the container's root from its bundle when it
+// is another user on the host: directories on the way that it may not search,
+// and a runtime that has no right to give it anything.
+func unreachable(output string, ids userns.State) (warnings []string) {
+	if !foreignRoot(ids) {
 		return nil
+	}
+	if ids.InNamespace {
+		warnings = append(warnings, "the container's root is not the caller, which an ordinary user's crun takes and runc does not")
 	}
 	uid, gid := ids.Disk.RootPair()
 	for dir := filepath.Dir(output); ; dir = filepath.Dir(dir) {
@@ -250,12 +264,16 @@ func unreachable(output string, ids userns.State) []string {
 			case int(st.Gid) == gid:
 				search = 0o010
 			}
-			if st.Mode&search == 0 {
-				return []string{fmt.Sprintf("the container's root (uid %d on the host) may not search %q, so the bundle will not start", uid, dir)}
+			// Where both ids are the container's, its root has every right
+			// (user_namespaces(7), "Capabilities").
+			_, _, foreign := ids.Disk.ToContainer(int(st.Uid), int(st.Gid))
+			if st.Mode&search == 0 && foreign != nil {
+				host, _ := ids.Host.RootPair()
+				return append(warnings, fmt.Sprintf("the container's root (uid %d on the host) may not search %q, so the bundle will not start", host, dir))
 			}
 		}
 		if dir == "/" {
-			return nil
+			return warnings
 		}
 	}
 }

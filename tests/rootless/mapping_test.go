@@ -58,6 +58,7 @@ func TestMappings(t *testing.T) {
 	stream := archive(t, entries(t))
 	u := asUser(t, testenv.UserOptions{SubIDs: 65536})
 	root := asRoot(t)
+	shift := []idMap{{0, u.user.SubUIDs[0].Start, 1000}}
 	own := func(h *host) string {
 		return fmt.Sprintf("0:%d:1000,1000:%d:1", h.user.SubUIDs[0].Start+1000, h.user.UID)
 	}
@@ -79,8 +80,10 @@ func TestMappings(t *testing.T) {
 		{"user", u, nil, fit(u.user.UID, u.user.SubUIDs), fit(u.user.GID, u.user.SubGIDs), fmt.Sprintf("%d:%d 700", u.user.UID, u.user.GID), u.user.UID},
 		{"user, subid", u, []string{"--remap", "subid"}, fit(u.user.UID, u.user.SubUIDs), fit(u.user.GID, u.user.SubGIDs),
 			fmt.Sprintf("%d:%d 700", u.user.UID, u.user.GID), u.user.UID},
-		{"user, explicit", u, append(flags("--uidmap", own(u)), flags("--gidmap", fmt.Sprintf("0:%d:1000", u.user.SubGIDs[0].Start))...),
+		{"user, explicit", u, append(append(flags("--uidmap", own(u)), "--quiet"), flags("--gidmap", fmt.Sprintf("0:%d:1000", u.user.SubGIDs[0].Start))...),
 			[]idMap{{0, u.user.SubUIDs[0].Start + 1000, 1000}, {1000, u.user.UID, 1}}, []idMap{{0, u.user.SubGIDs[0].Start, 1000}}, "", u.user.SubUIDs[0].Start + 1000},
+		{"user, shifted", u, append(flags("--uidmap", fmt.Sprintf("0:%d:1000", u.user.SubUIDs[0].Start)), "--quiet"), shift, shift,
+			fmt.Sprintf("%d:%d 710", u.user.UID, u.user.SubUIDs[0].Start), u.user.SubUIDs[0].Start},
 		{"root", root, nil, nil, nil, "0:0 700", 0},
 		{"root, none", root, []string{"--remap", "none"}, nil, nil, "0:0 700", 0},
 		{"root, shifted", root, []string{"--uidmap", "0:1900000000:65536", "--gidmap", "0:2000000000:65536"},

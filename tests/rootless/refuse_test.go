@@ -187,3 +187,34 @@ func TestOthersStayOut(t *testing.T) {
 		}
 	}
 }
+
+// Warnings of bundles that will not start where they are, or not under every runtime.
+func TestWarnings(t *testing.T) {
+	testenv.NeedTool(t, "newuidmap", "newgidmap")
+	stream := archive(t, entries(t))
+	u, root := asUser(t, testenv.UserOptions{SubIDs: 65536}), asRoot(t)
+	if err := os.MkdirAll(filepath.Join(root.dir, "closed"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root.dir, "closed", "open"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sub := fmt.Sprintf("0:%d:1000", u.user.SubUIDs[0].Start)
+	for _, c := range []struct {
+		h    *host
+		dir  string
+		args []string
+		text string // "": silence
+	}{
+		{u, "b", []string{"--uidmap", sub}, "runc"},
+		{u, "c", []string{"--uidmap", fmt.Sprintf("0:%d:1", u.user.UID), "--uidmap", fmt.Sprintf("1:%d:1000", u.user.SubUIDs[0].Start)}, ""},
+		{root, "closed/open/b", []string{"--uidmap", "0:1900000000:1000"}, fmt.Sprintf("uid 1900000000 on the host) may not search %q", filepath.Join(root.dir, "closed"))},
+		{root, "closed/open/c", nil, ""},
+		{root, "d", []string{"--uidmap", "0:1900000000:1000"}, ""},
+	} {
+		r := c.h.ocibundle(stream, append([]string{"-o", c.dir}, c.args...)...)
+		if r.code != 0 || c.text == "" && r.stderr != "" || !strings.Contains(r.stderr, c.text) {
+			t.Errorf("-o %s %q: exit %d: %s; want %q", c.dir, c.args, r.code, r.stderr, c.text)
+		}
+	}
+}

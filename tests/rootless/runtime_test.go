@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -133,12 +134,14 @@ func setProcess(t *testing.T, bundle string, id int, args ...string) {
 func TestRun(t *testing.T) {
 	testenv.NeedTool(t, "newuidmap", "newgidmap")
 	stream := archive(t, entries(t))
+	shifted := asUser(t, testenv.UserOptions{SubIDs: 65536})
 	for _, c := range []struct {
 		name   string
 		h      *host
 		args   []string
 		mapped bool // all of the archive's ids
 	}{
+		{"user, shifted", shifted, []string{"--quiet", "--uidmap", fmt.Sprintf("0:%d:1000", shifted.user.SubUIDs[0].Start), "--gidmap", fmt.Sprintf("0:%d:1000", shifted.user.SubGIDs[0].Start)}, true},
 		{"user", asUser(t, testenv.UserOptions{SubIDs: 65536}), nil, true},
 		{"user without ranges", asUser(t, testenv.UserOptions{}), []string{"--quiet"}, false},
 		{"self with ranges", asUser(t, testenv.UserOptions{SubIDs: 65536}), []string{"--quiet", "--remap", "self"}, false},
@@ -152,6 +155,13 @@ func TestRun(t *testing.T) {
 			for _, r := range runtimes {
 				t.Run(r.name, func(t *testing.T) {
 					h.t = t
+					if c.name == "user, shifted" && r.name != "crun" { // as the program warns
+						setProcess(t, b, 0, "/probe", "ids")
+						if got := run(t, r.command(&h, t.Context(), b, testenv.Name())); got.code == 0 {
+							t.Errorf("it starts: %s", got.stdout)
+						}
+						return
+					}
 					in := func(id, code int, want string, args ...string) {
 						t.Helper()
 						setProcess(t, b, id, args...)
@@ -194,6 +204,68 @@ func hostID(maps []idMap, id int) uint32 {
 		return uint32(id)
 	}
 	return in(maps, id)
+}
+
+// A bundle with a container running in it stays, also where its processes are in a user namespace that the program, in
+// another one, cannot look into.
+func TestInUse(t *testing.T) {
+	testenv.NeedTool(t, "newuidmap", "newgidmap")
+	stream := archive(t, entries(t))
+	for _, c := range []struct {
+		name string
+		h    *host
+		args []string
+	}{
+		{"subid", asUser(t, testenv.UserOptions{SubIDs: 65536}), nil},
+		{"self", asUser(t, testenv.UserOptions{}), []string{"--quiet"}},
+		{"root", asRoot(t), []string{"--uidmap", "0:1900000000:65536"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := *c.h
+			h.t = t
+			b := h.bundle(stream, "b", append(append(c.args, plain...), "--", "/probe", "wait")...)
+			if c.name == "subid" { // the process is somebody whom the caller is not, even outside
+				setProcess(t, b, 999, "/probe", "wait")
+			}
+			cmd := runtimes[0].command(&h, t.Context(), b, testenv.Name())
+			stdin, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stdout, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Stderr = os.Stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "waiting\n" {
+				t.Fatalf("%q, %v", line, err)
+			}
+			before, err := os.ReadFile(filepath.Join(b, "config.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{append([]string{"-o", "b", "--force"}, c.args...), {"rm", "b"}} {
+				if r := h.ocibundle(stream, args...); r.code != 5 || !strings.Contains(r.stderr, "process ") {
+					t.Errorf("%q: exit %d: %s", args, r.code, r.stderr)
+				}
+			}
+			if after, err := os.ReadFile(filepath.Join(b, "config.json")); err != nil || string(after) != string(before) {
+				t.Errorf("config.json was replaced: %v", err)
+			}
+			stdin.Close()
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("container: %v", err)
+			}
+			for _, args := range [][]string{append([]string{"-o", "b", "--force"}, c.args...), {"rm", "b"}} {
+				if r := h.ocibundle(stream, args...); r.code != 0 {
+					t.Errorf("%q when it has ended: exit %d: %s", args, r.code, r.stderr)
+				}
+			}
+		})
+	}
 }
 
 // The real redis, started unprivileged: as its own user, with its data in a directory that belongs to it.

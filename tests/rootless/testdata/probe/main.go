@@ -3,6 +3,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -27,6 +28,10 @@ func run(what string, args []string) error {
 	switch what {
 	case "ids":
 		fmt.Println("uid", os.Getuid(), "euid", os.Geteuid(), "gid", os.Getgid(), "egid", os.Getegid())
+	case "wait": // until stdin ends
+		fmt.Println("waiting")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
 	case "bind": // a port that takes cap_net_bind_service
 		l, err := net.Listen("tcp4", "0.0.0.0:80")
 		if err != nil {
