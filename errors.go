@@ -69,6 +69,7 @@ func status(err error) (code int, hints []string) {
 		ns     *userns.Error
 		dest   *pipeline.DestinationError
 		bundle *pipeline.BundleError
+		images *pipeline.SeveralImagesError
 	)
 	switch {
 	case err == nil:
@@ -94,6 +95,8 @@ func status(err error) (code int, hints []string) {
 		return exitUsage, append(hints, namespaceHints(ns)...)
 	case errors.As(err, &dest):
 		return destinationStatus(dest)
+	case errors.As(err, &images):
+		return exitUsage, []string{"save one image alone: docker save NAME | ocibundle --image -o DIR"}
 	case errors.As(err, &bundle):
 		return bundleStatus(bundle)
 	case errors.Is(err, tarx.ErrRefused):
@@ -173,6 +176,10 @@ func refusedHints(err error) []string {
 	if errors.As(err, &limit) {
 		return []string{fmt.Sprintf("--max-%s sets the limit", limit.What)}
 	}
+	var platform *pipeline.PlatformError
+	if errors.As(err, &platform) {
+		return []string{"--platform picks another; what is saved is mostly for one platform only"}
+	}
 	var window *pipeline.WindowError
 	if errors.As(err, &window) {
 		return []string{"decode it on the way: " + window.Format + " -dc FILE | ocibundle ..."}
@@ -184,6 +191,8 @@ func malformedHints(err error) []string {
 	switch {
 	case errors.Is(err, pipeline.ErrImageArchive):
 		return []string{"--image reads what docker save, podman save and their like write", "docker export CONTAINER writes a container's filesystem"}
+	case errors.Is(err, pipeline.ErrNoImage):
+		return []string{"--image reads what docker save, podman save and their like write", "without --image, what docker export writes is read"}
 	case errors.Is(err, tarx.ErrEmpty):
 		return []string{"the command in front of the pipe wrote nothing; look at what it says"}
 	case errors.Is(err, tarx.ErrTruncated), errors.Is(err, io.ErrUnexpectedEOF):

@@ -37,6 +37,8 @@ var (
 		{names: []string{"force", "f"}, category: catBundle, usage: "replace a bundle that is there, in one step"},
 		{names: []string{"sync"}, category: catBundle, usage: "flush the bundle to disk before it appears"},
 		{names: []string{"input", "i"}, value: "FILE", category: catInput, usage: "read FILE instead of standard input (-)"},
+		{names: []string{"image"}, category: catInput, usage: "the stream is an image archive (docker save, podman save, an OCI archive)"},
+		{names: []string{"platform"}, value: "OS/ARCH[/VARIANT]", category: catInput, usage: "the platform to pick from an image for several"},
 		{names: []string{"digest"}, value: "sha256:HEX", category: catInput, usage: "refuse a stream with another digest"},
 		{names: []string{"max-bytes"}, value: "SIZE", category: catInput, usage: "refuse a stream larger than this when decoded (512m, 10G)"},
 		{names: []string{"max-entries"}, value: "N", category: catInput, usage: "refuse a stream with more entries"},
@@ -55,7 +57,7 @@ var (
 )
 
 // unsupported are flags of the contract that this version does not have yet.
-var unsupported = []string{"image", "platform"}
+var unsupported = []string{}
 
 // unsupportedCommands are commands of the contract that this version does not
 // have yet.
@@ -103,6 +105,20 @@ func readOptions(rec *record) (*options, error) {
 	o.config = pipeline.Config{Output: out, Force: rec.is("force"), Sync: rec.is("sync"), AbsoluteRoot: rec.is("absolute-root")}
 	if v, ok := rec.last("input"); ok {
 		o.input = v
+	}
+	o.config.Image = rec.is("image")
+	if v, ok := rec.last("platform"); ok {
+		p, err := pipeline.ParsePlatform(v)
+		if err != nil {
+			return nil, usagef("--platform %q: %v", v, err).hint("a platform is one such as linux/amd64 or linux/arm/v7")
+		}
+		if !o.config.Image {
+			return nil, usagef("--platform picks from an image, and the stream is none").hint("--image reads an image archive")
+		}
+		o.config.Platform = p
+	}
+	if o.config.Image && o.template == "" {
+		o.template = specedit.TemplateDocker
 	}
 	if v, ok := rec.last("digest"); ok {
 		hash, found := strings.CutPrefix(v, "sha256:")

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 	"golang.org/x/term"
 
 	"ocibundle/pipeline"
+	"ocibundle/specedit"
 	"ocibundle/tarx"
 )
 
@@ -19,6 +22,9 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 	if !o.quiet {
 		for _, w := range res.Warnings {
 			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(w))
+		}
+		if len(res.Notices) > 0 {
+			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(noticesText(res.Notices)))
 		}
 		for _, l := range res.Report.Losses {
 			if l.Kind == tarx.LossDeviceInDev {
@@ -29,6 +35,9 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 	}
 	if o.verbose {
 		r := res.Report
+		if i := res.Image; i != nil {
+			fmt.Fprintf(p.stderr, "ocibundle: image: %s\n", oneLine(imageText(i)))
+		}
 		fmt.Fprintf(p.stderr, "ocibundle: ownership: %s\n", o.config.IDs.Mode)
 		fmt.Fprintf(p.stderr, "ocibundle: %d entries: %d files (%s), %d directories, %d symlinks, %d hard links, %d devices, %d FIFOs\n",
 			r.Entries, r.Files, units.BytesSize(float64(r.Bytes)), r.Directories, r.Symlinks, r.Hardlinks, r.Devices, r.FIFOs)
@@ -38,6 +47,19 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 		return nil
 	}
 	return writeJSON(p.stdout, summary(o, res))
+}
+
+func imageText(i *pipeline.Image) string {
+	return fmt.Sprintf("%s %s for %s, %d layers", cmp.Or(strings.Join(i.Names, " = "), "without a name"), i.Digest, i.Platform, i.Layers)
+}
+
+// noticesText names what of an image's config the bundle does not have.
+func noticesText(notices []specedit.Notice) string {
+	var list []string
+	for _, n := range notices {
+		list = append(list, n.String())
+	}
+	return "not taken over from the image: " + strings.Join(list, "; ")
 }
 
 func lossText(l tarx.Loss) string {
@@ -58,6 +80,16 @@ type jsonSummary struct {
 	Bytes     int64      `json:"bytes"`
 	Lost      []jsonLoss `json:"lost"`
 	Warnings  []string   `json:"warnings"`
+	Image     *jsonImage `json:"image,omitempty"`
+}
+
+type jsonImage struct {
+	Names     []string `json:"names"`
+	Digest    string   `json:"digest,omitempty"`
+	Platform  string   `json:"platform"`
+	Layers    int      `json:"layers"`
+	Whiteouts int64    `json:"whiteouts"`
+	NotTaken  []string `json:"notTaken"` // settings of its config
 }
 
 type jsonCounts struct {
@@ -83,6 +115,13 @@ func summary(o *options, res *pipeline.Result) jsonSummary {
 		Bundle: res.Output, Remap: string(o.config.IDs.Mode), SHA256: res.SHA256, BytesRead: res.BytesRead, Bytes: r.Bytes,
 		Entries: jsonCounts{r.Entries, r.Files, r.Directories, r.Symlinks, r.Hardlinks, r.FIFOs, r.Devices},
 		Lost:    []jsonLoss{}, Warnings: append([]string{}, res.Warnings...),
+	}
+	if i := res.Image; i != nil {
+		s.Image = &jsonImage{Names: append([]string{}, i.Names...), Digest: i.Digest, Platform: i.Platform.String(),
+			Layers: i.Layers, Whiteouts: r.Whiteouts, NotTaken: []string{}}
+		for _, n := range res.Notices {
+			s.Image.NotTaken = append(s.Image.NotTaken, n.String())
+		}
 	}
 	for _, l := range r.Losses {
 		s.Lost = append(s.Lost, jsonLoss{string(l.Kind), l.Count, l.First, l.Detail})

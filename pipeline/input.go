@@ -89,7 +89,7 @@ func openInput(r io.Reader, want string, maxBytes int64, progress *Progress) (*i
 	in.raw = rawReader{r: r, progress: progress}
 	var src io.Reader = &in.raw
 	if want != "" {
-		in.digest = newDigester(src)
+		in.digest = newDigester(src, sha256.New())
 		src = in.digest
 	}
 	in.src = src
@@ -310,12 +310,12 @@ type digester struct {
 
 const digestBuffer = 256 << 10
 
-func newDigester(r io.Reader) *digester {
+func newDigester(r io.Reader, h hash.Hash) *digester {
 	d := &digester{
 		r:    r,
 		work: make(chan []byte, 4),
 		free: make(chan []byte, 6),
-		h:    sha256.New(),
+		h:    h,
 		done: make(chan struct{}),
 	}
 	go func() {

@@ -40,6 +40,11 @@ type Config struct {
 	// MaxBytes is the most bytes that the stream, decoded, may have; 0 for no
 	// limit.
 	MaxBytes int64
+	// Image says that the stream is an image archive. The image's own config
+	// comes before the edits of Spec.
+	Image bool
+	// Platform is the one to pick from an image for several.
+	Platform Platform
 	// Extract are the options of the extraction. Its mapping is set from IDs.
 	Extract tarx.Options
 	// IDs is how the container's ids get to the disk.
@@ -62,6 +67,10 @@ type Result struct {
 	BytesRead int64
 	// SHA256 is the stream's digest, where it was asked for.
 	SHA256 string
+	// Image is the image that the stream held, nil where it was none.
+	Image *Image
+	// Notices are settings of the image's config that the bundle does not have.
+	Notices []specedit.Notice
 	// Warnings are sentences for the user.
 	Warnings []string
 }
@@ -71,8 +80,9 @@ type Result struct {
 var ErrImageArchive = errors.New("the stream is an image archive, not a container's filesystem")
 
 // Run makes a bundle. Errors that it causes itself are a *DestinationError, a
-// *DigestError, a *DecodeError or a *WindowError; those of the extraction are
-// tarx's, those of the config specedit's.
+// *DigestError, a *DecodeError or a *WindowError, and with an image an
+// *ImageError, a *SeveralImagesError or a *PlatformError; those of the
+// extraction are tarx's, those of the config specedit's.
 func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	dest, err := openDestination(c.Output, c.Force)
 	if err != nil {
@@ -84,10 +94,12 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		return nil, fmt.Errorf("make the path of the bundle absolute: %w", err)
 	}
 	c.settle(res)
-	if err := c.Spec.Check(); err != nil {
-		return nil, err
+	// With an image, what the edits change is in the stream.
+	if !c.Image {
+		if err := c.check(res); err != nil {
+			return nil, err
+		}
 	}
-	res.Warnings = append(res.Warnings, c.Spec.Warnings()...)
 	res.Warnings = append(res.Warnings, c.IDs.Notes...)
 	res.Warnings = append(res.Warnings, unreachable(res.Output, c.IDs)...)
 
@@ -120,16 +132,15 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		return nil, err
 	}
 	defer rootfs.Close()
-	if res.Report, err = tarx.Extract(ctx, in.out, rootfs, c.Extract); err != nil {
-		return nil, err
+	if c.Image {
+		err = c.extractImage(ctx, in, st, rootfs, res)
+	} else {
+		err = c.extractExport(ctx, in, rootfs, res)
 	}
-	if err := in.finish(c.SHA256); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
-	if isImageArchive(rootfs) {
-		return nil, fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrImageArchive)
-	}
 
 	config, err := c.Spec.Build(specedit.RootUsers{Root: rootfs})
 	if err != nil {
@@ -165,6 +176,29 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		}
 	}
 	return res, nil
+}
+
+// check makes the config for a trial, before anything is extracted.
+func (c *Config) check(res *Result) error {
+	if err := c.Spec.Check(); err != nil {
+		return err
+	}
+	res.Warnings = append(res.Warnings, c.Spec.Warnings()...)
+	return nil
+}
+
+// extractExport makes the tree of a container's filesystem.
+func (c *Config) extractExport(ctx context.Context, in *input, rootfs *os.File, res *Result) (err error) {
+	if res.Report, err = tarx.Extract(ctx, in.out, rootfs, c.Extract); err != nil {
+		return err
+	}
+	if err := in.finish(c.SHA256); err != nil {
+		return err
+	}
+	if isImageArchive(rootfs) {
+		return fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrImageArchive)
+	}
+	return nil
 }
 
 // settle completes the config with what the ids and the host say.

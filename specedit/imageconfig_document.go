@@ -60,8 +60,7 @@ type containerMembers struct {
 	Mounts          []mountPoint
 
 	// podman
-	BoundingCaps  []string
-	EffectiveCaps []string
+	BoundingCaps []string
 }
 
 type mountPoint struct {
@@ -171,7 +170,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 		return nil, err
 	}
 	// The other members, a health check's output for example, may hold anything.
-	for _, name := range []string{"Path", "Args", "Mounts", "BoundingCaps", "EffectiveCaps", "Config", "HostConfig", "config"} {
+	for _, name := range []string{"Path", "Args", "Mounts", "BoundingCaps", "Config", "HostConfig", "config"} {
 		if n := top.member(name); n != nil {
 			if err := d.scrutinize(name, n); err != nil {
 				return nil, err
@@ -183,7 +182,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	}
 	// Only the members that are meant: the decoder would take "mounts" for "Mounts".
 	own := newObject("")
-	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "MountLabel", "Mounts", "BoundingCaps", "EffectiveCaps"} {
+	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "MountLabel", "Mounts", "BoundingCaps"} {
 		if n := top.member(name); n != nil {
 			own.setMember(name, n)
 		}

@@ -58,6 +58,7 @@ type Extractor struct {
 	losses  losses
 	owner   ownerMap
 	shifted bool // ids on disk are not the container's
+	layer   bool // the stream is a layer of an image
 	fsuid   uint32
 	fsgid   uint32
 
@@ -142,7 +143,7 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 	}(x.work.failed)
 	x.src = newSource(r, ctx.Done())
 	x.src.leave = x.flush
-	x.p = &parser{src: x.src}
+	x.p = &parser{src: x.src, layer: x.layer}
 	x.cur = <-x.work.free
 
 	err = x.entries()
@@ -216,16 +217,21 @@ func (x *Extractor) flush(c *chunk) {
 
 // entry makes what one header describes.
 func (x *Extractor) entry(h *header) error {
-	if h.sec > x.newestSec || h.sec == x.newestSec && h.nsec > x.newestNsec || !x.haveNewest {
-		x.newestSec, x.newestNsec, x.haveNewest = h.sec, h.nsec, true
-	}
 	full, escapes, err := normalize(x.full[:0], h.name)
 	x.full = full
 	if err != nil {
 		return x.malformed(h, err)
 	}
 	if escapes {
-		return x.refused(h, errors.New("the name leaves the root directory"))
+		return x.refused(h, errEscapes)
+	}
+	if x.layer {
+		if passed, err := x.passWhiteout(h, full); passed || err != nil {
+			return err
+		}
+	}
+	if h.sec > x.newestSec || h.sec == x.newestSec && h.nsec > x.newestNsec || !x.haveNewest {
+		x.newestSec, x.newestNsec, x.haveNewest = h.sec, h.nsec, true
 	}
 	parent, base := splitPath(full)
 	if dots(base) && h.typ != typeDir {
@@ -489,6 +495,11 @@ func (x *Extractor) nameDirectory(h *header, d *openDir, uid, gid uint32) error 
 	delete(x.table.acls, d.rec)
 	r.flags &^= dirACL
 	fd := d.fd
+	if again && x.layer {
+		if err := x.clearXattrs(fd); err != nil {
+			return x.blame(h, err)
+		}
+	}
 	if err := x.xattrs(h, fd, nil, d.rec); err != nil {
 		return err
 	}

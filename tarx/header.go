@@ -86,6 +86,10 @@ type parser struct {
 	index int64 // of hdr, from 1
 	pad   int64 // after the body of hdr
 
+	// layer says that the stream may be without entries and without its
+	// end-of-archive marker, as a layer's may.
+	layer bool
+
 	// globals counts global pax headers that would have meant something.
 	// They are read and ignored, as archive/tar and go-archive do.
 	globals      int64
@@ -113,6 +117,9 @@ func (p *parser) next() (*header, error) {
 	for {
 		blk, err := p.src.block()
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			if err == io.EOF && p.layer && !pending {
+				return nil, io.EOF
+			}
 			if err == io.EOF && p.index == 0 && !pending && p.src.offset() == 0 {
 				return nil, p.broken(ErrEmpty)
 			}
@@ -123,6 +130,9 @@ func (p *parser) next() (*header, error) {
 		}
 		if bytes.Equal(blk, zeroBlock[:]) {
 			blk, err = p.src.block()
+			if err == io.EOF && p.layer && !pending {
+				return nil, io.EOF
+			}
 			if err == io.EOF || err == io.ErrUnexpectedEOF {
 				return nil, p.broken(ErrTruncated)
 			}
@@ -135,7 +145,7 @@ func (p *parser) next() (*header, error) {
 			if pending {
 				return nil, p.broken(errExtension)
 			}
-			if p.index == 0 {
+			if p.index == 0 && !p.layer {
 				return nil, p.broken(ErrEmpty)
 			}
 			return nil, io.EOF

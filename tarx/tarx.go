@@ -73,6 +73,8 @@ const (
 	LossOwner         LossKind = "owners"
 	LossRootlessXattr LossKind = "user.rootlesscontainers attributes of the stream's own"
 	LossGlobalHeader  LossKind = "global pax headers"
+	LossAufs          LossKind = "entries of aufs metadata"
+	LossWhiteout      LossKind = "whiteouts behind a symlink"
 )
 
 // Loss counts the losses of one kind.
@@ -94,6 +96,8 @@ type Report struct {
 	// Entries is the number of entries in the stream; the others are those of
 	// one type.
 	Entries, Files, Directories, Symlinks, Hardlinks, FIFOs, Devices int64
+	// Whiteouts is the number of entries that hide something of lower layers.
+	Whiteouts int64
 	// Bytes is the size of all file contents, in bytes, holes included.
 	Bytes int64
 	// Losses has one element per kind that occurred, in a fixed order.

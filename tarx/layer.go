@@ -1,0 +1,370 @@
+package tarx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A layer of an image takes things away from those below it with whiteouts
+// (image-spec, layer.md, "Whiteouts"): an entry DIR/.wh.NAME hides DIR/NAME, and
+// DIR/.wh..wh..opq hides all that is in DIR. What hides is its name, whatever
+// its type. A whiteout hides what lower layers made, never what its own layer
+// makes, and it may stand before or behind that.
+//
+// So a layer is read twice. The first reading, [Extractor.Whiteouts], looks at
+// names only and takes things away at once: the tree holds lower layers then
+// and nothing else, so whatever is found may go. The second one,
+// [Extractor.Layer], makes the other entries. The way to do with one reading is
+// to remember every name of the layer, and then memory grows with it; docker
+// does that. The price is that a layer is decoded twice, but the lowest layer,
+// mostly the largest, has nothing to take away and needs the second reading
+// only, and the first has another use: the caller can verify digests with it,
+// before anything of the layer is made.
+//
+// A whiteout's directory is not looked for through symlinks. A directory in
+// the place of a lower layer's symlink is what engines write as an opaque one:
+// followed, that would empty whatever the symlink leads to.
+
+const (
+	whiteoutPrefix = ".wh."
+	// whiteoutMeta starts the names that aufs kept for itself.
+	whiteoutMeta   = ".wh..wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+type whiteoutKind int
+
+const (
+	whiteoutNone  whiteoutKind = iota
+	whiteoutOne                // hides one name
+	whiteoutAll                // hides all of a directory
+	whiteoutOther              // metadata of aufs
+)
+
+// whiteout is what a name in a layer says.
+type whiteout struct {
+	kind whiteoutKind
+	dir  []byte // normalized
+	name []byte // hidden
+}
+
+// parseWhiteout looks at a normalized name.
+func parseWhiteout(full []byte) (whiteout, error) {
+	var w whiteout
+	if !bytes.Contains(full, []byte(whiteoutPrefix)) {
+		return w, nil
+	}
+	up := false
+	for at, rest := 0, full; ; {
+		part, after, more := bytes.Cut(rest, []byte{'/'})
+		switch {
+		case string(part) == "..":
+			up = true
+		case !bytes.HasPrefix(part, []byte(whiteoutPrefix)):
+		case !more && string(part) == whiteoutOpaque:
+			w.kind = whiteoutAll
+		case bytes.HasPrefix(part, []byte(whiteoutMeta)):
+			w.kind = whiteoutOther
+			return w, nil
+		case more:
+			return w, errors.New("a whiteout has something below it")
+		default:
+			w.kind, w.name = whiteoutOne, part[len(whiteoutPrefix):]
+			if len(w.name) == 0 || string(w.name) == "." || string(w.name) == ".." {
+				return w, errors.New("a whiteout hides no name that a directory could hold")
+			}
+		}
+		if !more {
+			w.dir = full[:max(0, at-1)]
+			break
+		}
+		at += len(part) + 1
+		rest = after
+	}
+	if w.kind != whiteoutNone && up {
+		return w, errors.New("a whiteout's name goes up")
+	}
+	return w, nil
+}
+
+// Whiteouts reads a layer and takes away from the tree what it hides of lower
+// layers. Nothing else is made or changed. [Extractor.Layer] has to follow with
+// the same bytes.
+func (x *Extractor) Whiteouts(ctx context.Context, r io.Reader) error {
+	p := &parser{layer: true}
+	var full []byte
+	return scan(ctx, r, p, func(h *header) error {
+		if n := x.report.Entries + p.index; x.opts.MaxEntries > 0 && n > x.opts.MaxEntries {
+			return &LimitError{What: "entries", Limit: x.opts.MaxEntries}
+		}
+		entry := func(kind, err error) error {
+			return &EntryError{Name: string(h.name), Index: p.index, Kind: kind, Err: err}
+		}
+		var escapes bool
+		var err error
+		if full, escapes, err = normalize(full[:0], h.name); err != nil {
+			return entry(ErrMalformed, err)
+		}
+		if escapes {
+			return entry(ErrRefused, errEscapes)
+		}
+		w, err := parseWhiteout(full)
+		if err != nil {
+			return entry(ErrMalformed, err)
+		}
+		switch w.kind {
+		case whiteoutOne, whiteoutAll:
+			behind, err := x.hide(w)
+			if err != nil {
+				return entry(nil, err)
+			}
+			if behind {
+				x.losses.add(LossWhiteout, string(h.name), p.index, "its directory is a symlink or a file in the layers below")
+			}
+		}
+		return nil
+	})
+}
+
+var errEscapes = errors.New("the name leaves the root directory")
+
+// hide takes away what a whiteout hides. That there is nothing is fine. behind
+// says that it asks for something behind a symlink.
+func (x *Extractor) hide(w whiteout) (behind bool, err error) {
+	fd, err := x.dirs.openReal(w.dir)
+	switch err {
+	case nil:
+	case unix.ENOENT, unix.ENAMETOOLONG:
+		return false, nil
+	case unix.ENOTDIR, unix.ELOOP, unix.EXDEV:
+		// An opaque directory in its place is the usual case.
+		return w.kind == whiteoutOne, nil
+	default:
+		return false, opError("open the directory of the whiteout", err)
+	}
+	if len(w.dir) > 0 {
+		defer unix.Close(fd)
+	}
+	// What is gone may be part of any path.
+	x.dirs.forget()
+	x.dirs.reap()
+	if w.kind == whiteoutAll {
+		err = removeChildren(fd)
+	} else {
+		err = RemoveAll(fd, string(w.name))
+	}
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		return false, nil
+	}
+	if err != nil {
+		return false, opError("remove what the whiteout hides", err)
+	}
+	return false, nil
+}
+
+// removeChildren empties the directory that dir is open on.
+func removeChildren(dir int) error {
+	fd, err := openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC) // an offset of its own
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 32<<10)
+	for range removePasses {
+		removed := false
+		for {
+			n, err := getdents(fd, buf)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+			for rest := buf[:n]; len(rest) > 0; {
+				var name string
+				name, _, rest = nextDirent(rest)
+				if name == "." || name == ".." {
+					continue
+				}
+				if err := RemoveAll(fd, name); err != nil {
+					return err
+				}
+				removed = true
+			}
+		}
+		if !removed {
+			return nil
+		}
+		// Some filesystems skip entries when others go.
+		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
+			return err
+		}
+	}
+	return errors.New("the directory does not get empty")
+}
+
+// Layer reads a layer and makes its entries, but for whiteouts, on top of the
+// tree. A directory that the layer does not name keeps its metadata. A layer
+// may be without entries and without an end-of-archive marker: that it is
+// complete is for the caller to know, by its digest.
+func (x *Extractor) Layer(ctx context.Context, r io.Reader) error {
+	x.layer = true
+	defer func() { x.layer = false }()
+	return x.Extract(ctx, r)
+}
+
+// passWhiteout passes over an entry that is a whiteout or metadata of aufs.
+func (x *Extractor) passWhiteout(h *header, full []byte) (passed bool, err error) {
+	w, err := parseWhiteout(full)
+	if err != nil {
+		return false, x.malformed(h, err)
+	}
+	switch w.kind {
+	case whiteoutNone:
+		return false, nil
+	case whiteoutOther:
+		x.losses.add(LossAufs, string(h.name), x.p.index, "")
+	default:
+		x.report.Whiteouts++
+	}
+	return true, x.p.skipBody()
+}
+
+// clearXattrs removes what an entry of a lower layer gave a directory: the
+// attributes of a directory are those of the topmost layer that names it.
+func (x *Extractor) clearXattrs(fd int) error {
+	if x.opts.NoXattrs {
+		return nil
+	}
+	buf := make([]byte, 64<<10) // XATTR_LIST_MAX
+	n, err := unix.Flistxattr(fd, buf)
+	if err != nil {
+		if xattrRefused(err) {
+			return nil
+		}
+		return opError("list the attributes", err)
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(string(buf[:n]), "\x00"), "\x00") {
+		if class, _ := x.classify(name); name == "" || class != xattrKeep {
+			continue
+		}
+		if err := unix.Fremovexattr(fd, name); err != nil && err != unix.ENODATA && !xattrRefused(err) {
+			return opError("remove the attribute "+name, err)
+		}
+	}
+	return nil
+}
+
+// MemberKind is the type of a [Member].
+type MemberKind int
+
+// The kinds of members.
+const (
+	MemberOther MemberKind = iota
+	MemberFile
+	MemberDirectory
+	MemberSymlink
+	MemberHardlink
+)
+
+// Member is an entry of an archive that is listed and not extracted.
+type Member struct {
+	// Name and Link are the entry's name and link target as in the stream.
+	Name, Link string
+	Kind       MemberKind
+	// Offset is where in the stream the body starts, and Size its length, both
+	// in bytes. The body of a sparse file is not its contents: it is a
+	// MemberOther.
+	Offset, Size int64
+}
+
+// List reads one tar stream to its end, as strictly as [Extract] does, and
+// calls visit for every entry. An error of visit ends it.
+func List(ctx context.Context, r io.Reader, visit func(Member) error) error {
+	p := new(parser)
+	return scan(ctx, r, p, func(h *header) error {
+		m := Member{Name: string(h.name), Link: string(h.link), Offset: p.src.offset(), Size: h.stored}
+		switch {
+		case h.typ == typeReg && h.sparse == nil:
+			m.Kind = MemberFile
+		case h.typ == typeDir:
+			m.Kind = MemberDirectory
+		case h.typ == typeSymlink:
+			m.Kind = MemberSymlink
+		case h.typ == typeLink:
+			m.Kind = MemberHardlink
+		}
+		if err := visit(m); err != nil {
+			return &EntryError{Name: m.Name, Index: p.index, Kind: kindOf(err), Err: err}
+		}
+		return nil
+	})
+}
+
+// kindOf is the kind that err has already.
+func kindOf(err error) error {
+	for _, kind := range []error{ErrMalformed, ErrRefused} {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	return nil
+}
+
+// scan reads a stream to its end, the headers only.
+func scan(ctx context.Context, r io.Reader, p *parser, visit func(*header) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.src = newSource(r, ctx.Done())
+	err := p.scan(visit)
+	if errors.Is(err, errStopped) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (p *parser) scan(visit func(*header) error) error {
+	for {
+		h, err := p.next()
+		if err == io.EOF {
+			err := p.src.drainZeros()
+			if err == errTrailing {
+				return p.broken(err)
+			}
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if err := visit(h); err != nil {
+			return err
+		}
+		if err := p.skipBody(); err != nil {
+			return err
+		}
+	}
+}
+
+// skipBody passes over the body of the current entry with its padding.
+func (p *parser) skipBody() error {
+	size := p.hdr.stored + p.pad
+	if size == 0 {
+		return nil
+	}
+	// The name lies in a chunk that may be gone afterwards.
+	var name string
+	if p.src.cur == nil || int64(p.src.cur.n-p.src.pos) < size {
+		name = string(p.hdr.name)
+	}
+	err := p.src.skip(size)
+	if err == io.ErrUnexpectedEOF {
+		return &EntryError{Name: name, Index: p.index, Kind: ErrMalformed, Err: fmt.Errorf("read over the contents: %w", ErrTruncated)}
+	}
+	return err
+}
