@@ -42,6 +42,18 @@ func (n Notice) String() string {
 	return s
 }
 
+// Warning is a sentence that names every notice, "" where there is none.
+func (i ImageImport) Warning() string {
+	if len(i.Notices) == 0 {
+		return ""
+	}
+	settings := make([]string, 0, len(i.Notices))
+	for _, n := range i.Notices {
+		settings = append(settings, n.String())
+	}
+	return fmt.Sprintf("not carried over from %s: %s: %s", i.Kind, count(len(settings), "setting"), strings.Join(settings, "; "))
+}
+
 // ImageConfigOptions are the choices of ImageConfig. The zero value is for a document
 // that the user gives, and a bundle that root runs.
 type ImageConfigOptions struct {
@@ -277,7 +289,12 @@ func (im *importer) user(prefix string) {
 			im.notice("HostConfig.GroupAdd", "group", group, "")
 			continue
 		}
-		im.edit(fmt.Sprintf("HostConfig.GroupAdd[%d]", i), func(label string) (Edit, error) { return GroupAdd(label, group) })
+		member := fmt.Sprintf("HostConfig.GroupAdd[%d]", i)
+		if im.o.Rootless {
+			im.notice(member, "group", group, "an ordinary user's runtime cannot set groups")
+			continue
+		}
+		im.edit(member, func(label string) (Edit, error) { return GroupAdd(label, group) })
 	}
 	umask := im.d.host.Umask
 	member := "HostConfig.Umask"

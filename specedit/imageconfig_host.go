@@ -242,7 +242,9 @@ func (im *importer) resources() {
 			return Ulimit(label, fmt.Sprintf("%s=%d:%d", name, u.Soft, u.Hard))
 		})
 	}
-	if h.OomScoreAdj != 0 {
+	if h.OomScoreAdj < 0 && im.o.Rootless {
+		im.notice("HostConfig.OomScoreAdj", "OOM score adjustment", strconv.Itoa(h.OomScoreAdj), "an ordinary user cannot lower it")
+	} else if h.OomScoreAdj != 0 {
 		im.edit("HostConfig.OomScoreAdj", func(label string) (Edit, error) { return OOMScoreAdj(label, strconv.Itoa(h.OomScoreAdj)) })
 	}
 

@@ -294,6 +294,9 @@ func TestImageConfigNotices(t *testing.T) {
 		"ProcessLabel: SELinux label u:r:t:s0 (the rootfs is not labelled)",
 	}
 	got := noticed(im)
+	if !strings.HasPrefix(im.Warning(), "not carried over from docker inspect of a container: 36 settings: ") {
+		t.Errorf("warning %q", im.Warning())
+	}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("notices\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -307,7 +310,8 @@ func TestImageConfigNotices(t *testing.T) {
 
 // The engine's limits need control groups, which an ordinary user has none of.
 func TestImageConfigRootless(t *testing.T) {
-	document := ofContainer("", `"Memory":67108864,"NanoCpus":500000000,"PidsLimit":50,"CpusetCpus":"0","BlkioWeight":300,"DeviceCgroupRules":["c 42:* rwm"]`, "")
+	document := ofContainer("", `"Memory":67108864,"NanoCpus":500000000,"PidsLimit":50,"CpusetCpus":"0","BlkioWeight":300,"DeviceCgroupRules":["c 42:* rwm"],
+		"GroupAdd":["7"],"OomScoreAdj":-5`, "")
 	_, spec := imported(t, document, ImageConfigOptions{})
 	if r := spec.Linux.Resources; *r.Memory.Limit != 64<<20 || *r.CPU.Quota != 50000 || *r.Pids.Limit != 50 || r.CPU.Cpus != "0" || *r.BlockIO.Weight != 300 {
 		t.Errorf("root's limits %v", r)
@@ -321,8 +325,13 @@ func TestImageConfigRootless(t *testing.T) {
 			t.Errorf("no notice of %q: %q", want, noticed(im))
 		}
 	}
+	for _, want := range []string{"group 7 (an ordinary user's runtime cannot set groups)", "OOM score adjustment -5 (an ordinary user cannot lower it)"} {
+		if !strings.Contains(im.Warning(), want) {
+			t.Errorf("no %q in %q", want, im.Warning())
+		}
+	}
 	for _, e := range im.Edits {
-		if strings.Contains(e.Label, "Memory") || strings.Contains(e.Label, "Pids") || strings.Contains(e.Label, "Rules") {
+		if strings.Contains(e.Label, "Groups") || strings.Contains(e.Label, "Oom") || strings.Contains(e.Label, "Memory") || strings.Contains(e.Label, "Pids") || strings.Contains(e.Label, "Rules") {
 			t.Errorf("edit %q", e.Label)
 		}
 	}
