@@ -60,7 +60,8 @@ type containerMembers struct {
 	Mounts          []mountPoint
 
 	// podman
-	BoundingCaps []string
+	BoundingCaps  []string
+	EffectiveCaps []string
 }
 
 type mountPoint struct {
@@ -170,7 +171,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 		return nil, err
 	}
 	// The other members, a health check's output for example, may hold anything.
-	for _, name := range []string{"Path", "Args", "Mounts", "BoundingCaps", "Config", "HostConfig", "config"} {
+	for _, name := range []string{"Path", "Args", "Mounts", "BoundingCaps", "EffectiveCaps", "Config", "HostConfig", "config"} {
 		if n := top.member(name); n != nil {
 			if err := d.scrutinize(name, n); err != nil {
 				return nil, err
@@ -182,7 +183,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	}
 	// Only the members that are meant: the decoder would take "mounts" for "Mounts".
 	own := newObject("")
-	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "MountLabel", "Mounts", "BoundingCaps"} {
+	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "MountLabel", "Mounts", "BoundingCaps", "EffectiveCaps"} {
 		if n := top.member(name); n != nil {
 			own.setMember(name, n)
 		}

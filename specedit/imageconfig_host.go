@@ -163,6 +163,10 @@ func (im *importer) seccomp(member, value string) {
 // leaves out what is dropped, else what is added counts more than what is dropped.
 func (im *importer) capabilities() {
 	h := &im.d.host
+	if c := &im.d.container; c.BoundingCaps != nil {
+		im.podmanCapabilities(c.BoundingCaps, c.EffectiveCaps)
+		return
+	}
 	if h.Privileged {
 		im.edit("HostConfig.Privileged", func(label string) (Edit, error) { return CapAdd(label, "ALL") })
 		return
@@ -188,6 +192,22 @@ func (im *importer) capabilities() {
 		drop()
 		add()
 	}
+}
+
+// podmanCapabilities takes the sets as podman lists them. To another user than root it
+// gives what was asked for by name as ambient ones, which survive execve(2).
+func (im *importer) podmanCapabilities(bounding, effective []string) {
+	sets := specs.LinuxCapabilities{Bounding: bounding, Effective: effective, Permitted: effective}
+	if len(effective) < len(bounding) {
+		sets.Inheritable, sets.Ambient = effective, effective
+	}
+	for _, name := range slices.Concat(bounding, effective) {
+		if _, err := capabilities(name); err != nil {
+			im.edit("BoundingCaps", func(string) (Edit, error) { return Edit{}, err })
+			return
+		}
+	}
+	im.put("BoundingCaps", sets, "process", "capabilities")
 }
 
 // privileged takes away what confines a container, beside the capabilities. The

@@ -3,6 +3,7 @@ package specedit
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -349,9 +350,10 @@ func merge(target, patch *node, by string) *node {
 	return target
 }
 
-// Diff is the RFC 6902 patch that makes b out of a, both JSON texts. It is
-// minimal for objects; an array that grew, shrank or changed in the middle is
-// changed element by element from where it differs.
+// Diff is the RFC 6902 patch that makes b out of a, both JSON texts. Objects are
+// changed member by member. So are arrays, around the longest run of elements
+// that stay; a list of words, such as the options of a mount, is replaced where
+// that is shorter to write.
 func Diff(a, b []byte) ([]byte, error) {
 	from, err := parse(a, "")
 	if err != nil {
@@ -361,22 +363,7 @@ func Diff(a, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the second document: %w", err)
 	}
-	return diffNodes(from, to)
-}
-
-func diffNodes(from, to *node) ([]byte, error) {
-	ops := appendDiff(nil, "", from, to)
-	list := newArray("")
-	for _, o := range ops {
-		n := newObject("")
-		n.setMember("op", newString(o.op, ""))
-		n.setMember("path", newString(o.path, ""))
-		if o.value != nil {
-			n.setMember("value", o.value)
-		}
-		list.list = append(list.list, n)
-	}
-	return list.encode(), nil
+	return operationNodes(appendDiff(nil, "", from, to)...).encode(), nil
 }
 
 func appendDiff(ops []operation, path string, a, b *node) []operation {
@@ -400,9 +387,37 @@ func appendDiff(ops []operation, path string, a, b *node) []operation {
 		}
 		return ops
 	case a.kind == kindArray && b.kind == kindArray:
-		return appendArrayDiff(ops, path, a.list, b.list)
+		parts := appendArrayDiff(nil, path, a.list, b.list)
+		whole := operation{op: "replace", path: path, value: b}
+		if scalars(a) && scalars(b) && !onlyAdds(parts) && len(operationNodes(whole).compact()) < len(operationNodes(parts...).compact()) {
+			return append(ops, whole)
+		}
+		return append(ops, parts...)
 	}
 	return append(ops, operation{op: "replace", path: path, value: b})
+}
+
+func scalars(n *node) bool {
+	return !slices.ContainsFunc(n.list, func(e *node) bool { return e.kind == kindArray || e.kind == kindObject })
+}
+
+func onlyAdds(ops []operation) bool {
+	return !slices.ContainsFunc(ops, func(o operation) bool { return o.op != "add" })
+}
+
+// operationNodes is a patch as a JSON value.
+func operationNodes(ops ...operation) *node {
+	list := newArray("")
+	for _, o := range ops {
+		n := newObject("")
+		n.setMember("op", newString(o.op, ""))
+		n.setMember("path", newString(o.path, ""))
+		if o.value != nil {
+			n.setMember("value", o.value)
+		}
+		list.list = append(list.list, n)
+	}
+	return list
 }
 
 // sameText tells values that are equal but not written the same, as 1 and 1.0.

@@ -27,8 +27,8 @@ const (
 	theyAlone side = "the engine alone has it"
 )
 
-// explained are the differences that any container may have.
-var explained = []explanation{
+// ofDocker are the differences that any container of docker may have.
+var ofDocker = []explanation{
 	{"/ociVersion", "ours is the lowest version that has every feature used", "", false},
 	{"/root/path", "the engine's is its own storage", "", false},
 	{"/hooks/**", "the engine's hooks connect its networks", theyAlone, false},
@@ -40,14 +40,40 @@ var explained = []explanation{
 	{"/linux/resources/devices/[deny c 10:229 rwm]", "the first rule denies all devices already", theyAlone, false},
 	{"/linux/seccomp/defaultErrnoRet", "1 is EPERM, which the runtime takes where an older engine says nothing", weAlone, false},
 	{"/linux/seccomp/syscalls", "each engine has the profile of its time; TestSeccomp looks into it", "", false},
-	{"/process/capabilities/effective", "an engine before 23.0 leaves out for other users than root what execve(2) takes from them", weAlone, false},
-	{"/process/capabilities/permitted", "an engine before 23.0 leaves out for other users than root what execve(2) takes from them", weAlone, false},
+	{"/process/capabilities/effective/**", "an engine before 23.0 leaves out for other users than root what execve(2) takes from them", weAlone, false},
+	{"/process/capabilities/permitted/**", "an engine before 23.0 leaves out for other users than root what execve(2) takes from them", weAlone, false},
+}
+
+// ofPodman are the differences that any container of podman may have.
+var ofPodman = []explanation{
+	{"/ociVersion", "ours is the lowest version that has every feature used", "", false},
+	{"/root/path", "podman's is its own storage", "", false},
+	{"/linux/cgroupsPath", "the runtime names a control group after the container's id", theyAlone, false},
+	{"/mounts/[/run/.containerenv]/**", "a file of podman's, which is gone with the container", theyAlone, false},
+	{"/mounts/[/run/secrets]/**", "a directory of podman's, which is gone with the container", theyAlone, false},
+	{"/mounts/[/etc/resolv.conf]/**", "a file of podman's, which is gone with the container", theyAlone, false},
+	{"/mounts/[/etc/hostname]/**", "a file of podman's, which is gone with the container", theyAlone, false},
+	{"/mounts/[/etc/hosts]/**", "a file of podman's, which is gone with the container", theyAlone, false},
+	{"/mounts/[/etc/passwd]/**", "a file of podman's, which is gone with the container", theyAlone, false},
+	{"/mounts/[/dev]/options", "podman's /dev is noexec, docker's is not", "", false},
+	{"/mounts/[/dev/shm]/**", "podman binds a directory of its own, which is gone with the container", "", false},
+	{"/mounts/[/sys/fs/cgroup]/options", "podman says relatime and rprivate, which are the kernel's defaults", "", false},
+	{"/linux/resources/devices/**", "the devices that a runtime allows anyway", weAlone, false},
+	{"/linux/maskedPaths/**", "inspect does not list them: docker's stand in", "", false},
+	{"/linux/readonlyPaths/**", "inspect does not list them: docker's stand in", "", false},
+	{"/linux/seccomp/**", "inspect does not have the profile: docker's stands in", "", false},
+	{"/linux/sysctl/net.ipv4.ping_group_range", "a default of podman's, which inspect does not list: docker's stands in", "", false},
+	{"/linux/sysctl/net.ipv4.ip_unprivileged_port_start", "a default of docker's", weAlone, false},
+	{"/process/user/umask", "022 is what runtimes take anyway", theyAlone, false},
+	{"/process/oomScoreAdj", "0 is what runtimes take anyway", weAlone, false},
+	{"/process/env", "podman sets HOME, and its order is random", "", false},
+	{"/annotations/**", "podman notes there what inspect has elsewhere, and the labels are ours", "", false},
 }
 
 // compare holds our config against the engine's, member by member. Each difference
 // must be explained, and each explanation that is for this container alone must be
 // needed.
-func compare(t *testing.T, engine, ours []byte, own []explanation) {
+func compare(t *testing.T, engine, ours []byte, general, own []explanation) {
 	t.Helper()
 	a, b := flatten(t, engine), flatten(t, ours)
 	used := map[string]bool{}
@@ -58,6 +84,7 @@ func compare(t *testing.T, engine, ours []byte, own []explanation) {
 		}
 	}
 	slices.Sort(pointers)
+	compareOrder(t, engine, ours)
 	for _, pointer := range pointers {
 		theirs, inTheirs := a[pointer]
 		mine, inMine := b[pointer]
@@ -77,13 +104,56 @@ func compare(t *testing.T, engine, ours []byte, own []explanation) {
 		}
 		if e := find(own, pointer, at); e != nil {
 			used[e.pointer] = true
-		} else if find(explained, pointer, at) == nil {
+		} else if find(general, pointer, at) == nil {
 			t.Errorf("%s\n\tengine %s\n\tours   %s", pointer, shown(theirs, inTheirs), shown(mine, inMine))
 		}
 	}
 	for _, e := range own {
 		if !used[e.pointer] && !e.older {
 			t.Errorf("no difference at %s, which is explained with: %s", e.pointer, e.why)
+		}
+	}
+}
+
+// compareOrder holds the order of what has one against the engine's: of two device
+// rules for the same device the later counts, and a mount hides what is mounted below
+// its place before it.
+func compareOrder(t *testing.T, engine, ours []byte) {
+	t.Helper()
+	rules := func(text []byte) []string {
+		var list []string
+		var c struct {
+			Linux struct {
+				Resources struct{ Devices []map[string]any }
+			}
+		}
+		dec := json.NewDecoder(strings.NewReader(string(text)))
+		dec.UseNumber()
+		if err := dec.Decode(&c); err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range c.Linux.Resources.Devices {
+			list = append(list, deviceRule(rule))
+		}
+		return list
+	}
+	theirs, mine := rules(engine), rules(ours)
+	theirs = slices.DeleteFunc(theirs, func(r string) bool { return !slices.Contains(mine, r) })
+	mine = slices.DeleteFunc(mine, func(r string) bool { return !slices.Contains(theirs, r) })
+	if !slices.Equal(theirs, mine) {
+		t.Errorf("device rules in the order %q, the engine has %q", mine, theirs)
+	}
+	var c struct {
+		Mounts []struct{ Destination string }
+	}
+	if err := json.Unmarshal(ours, &c); err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range c.Mounts {
+		for _, earlier := range c.Mounts[:i] {
+			if strings.HasPrefix(earlier.Destination, m.Destination+"/") {
+				t.Errorf("the mount at %s comes after the one at %s and hides it", m.Destination, earlier.Destination)
+			}
 		}
 	}
 }
@@ -106,17 +176,17 @@ func find(list []explanation, pointer string, at side) *explanation {
 }
 
 // keys are the members that tell the elements of an array apart; the order of such an
-// array has no meaning but for mounts, which TestOrder is about.
+// array has no meaning, or is compareOrder's concern.
 var keys = map[string]string{
 	"/mounts": "destination", "/linux/namespaces": "type", "/linux/devices": "path", "/process/rlimits": "type",
 }
 
-// sets are arrays of strings without an order.
+// isSet tells arrays of strings without an order.
 func isSet(pointer string) bool {
 	return strings.HasPrefix(pointer, "/process/capabilities/") || pointer == "/linux/maskedPaths" || pointer == "/linux/readonlyPaths"
 }
 
-// deviceRule writes a rule as one line. TestOrder is about the order of rules.
+// deviceRule writes a rule as one line.
 func deviceRule(m map[string]any) string {
 	number := func(name string) any {
 		if m[name] == nil || fmt.Sprint(m[name]) == "-1" {
@@ -156,7 +226,10 @@ func flatten(t *testing.T, text []byte) map[string]string {
 			}
 		case []any:
 			if isSet(pointer) {
-				slices.SortFunc(v, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+				for _, e := range v {
+					flat[fmt.Sprintf("%s/[%s]", pointer, e)] = "true"
+				}
+				return
 			}
 			if pointer == "/linux/resources/devices" {
 				for _, e := range v {

@@ -1,18 +1,19 @@
 package imageconfig
 
 import (
-	"context"
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
 	"ocibundle/specedit"
 	"ocibundle/tests/testenv"
 )
-
-func withoutCancel(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
 
 // The config made from docker inspect of a container is the one that the engine made
 // for it.
@@ -55,7 +56,7 @@ func TestContainerEqualsEngine(t *testing.T) {
 			"--mount", "type=bind,src=" + host + "/b1,dst=/one,readonly,bind-nonrecursive", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700",
 			"--shm-size", "16m", l.plain}, server...), []explanation{{"/mounts/[/anon]/**", "an anonymous volume: the bundle keeps the rootfs's directory", theyAlone, false}},
 			[]string{"anonymous volumes /anon"}},
-		{"devices", append([]string{"--device", "/dev/null:/dev/mynull:r", "--device", "/dev/fuse", "--device-cgroup-rule", "c 42:* rwm", "--device-cgroup-rule", "b 7:0 r", l.plain}, server...), nil, nil},
+		{"devices", append([]string{"--device", "/dev/full:/dev/mynull:r", "--device", "/dev/fuse", "--device-cgroup-rule", "c 42:* rwm", "--device-cgroup-rule", "b 7:0 r", l.plain}, server...), nil, nil},
 		{"host namespaces", append([]string{"--net", "host", "--pid", "host", "--uts", "host", "--ipc", "host", "--cgroupns", "host", l.plain}, server...),
 			[]explanation{{"/linux/namespaces/[network]/**", "the host's own namespace by another name", theyAlone, true}}, []string{}},
 		{"no network", append([]string{"--net", "none", "--ipc", "none", "--cgroupns", "private", l.plain}, server...), nil, []string{}},
@@ -68,7 +69,7 @@ func TestContainerEqualsEngine(t *testing.T) {
 			if im.Kind != specedit.DockerContainer {
 				t.Errorf("taken for %s", im.Kind)
 			}
-			compare(t, l.engineSpec(t, name), ours, test.differ)
+			compare(t, l.engineSpec(t, name), ours, ofDocker, test.differ)
 			if test.notices == nil {
 				return
 			}
@@ -81,5 +82,123 @@ func TestContainerEqualsEngine(t *testing.T) {
 				t.Errorf("notices %q, want %q", got, test.notices)
 			}
 		})
+	}
+}
+
+// A container that cannot run on every machine has a config.json all the same.
+func TestUnstartableEqualsEngine(t *testing.T) {
+	l := start(t)
+	disk := blockDevice(t)
+	other := l.run(t, l.plain, "redis-server", "--port", "0", "--unixsocket", "/tmp/socket")
+	ofOther := "path of another container's namespace: the bundle has one of its own"
+	hostNetwork := explanation{"/linux/namespaces/[network]/**", "the host's own namespace by another name", theyAlone, true}
+	var newer []explanation
+	for _, set := range []string{"bounding", "effective", "permitted"} {
+		for _, name := range []string{"PERFMON", "BPF", "CHECKPOINT_RESTORE"} {
+			newer = append(newer, explanation{"/process/capabilities/" + set + "/[CAP_" + name + "]", "an older engine does not know it", weAlone, true})
+		}
+	}
+	devices := testenv.Dir(t)
+	for name, number := range map[string]uint64{"null": unix.Mkdev(1, 3), "below/zero": unix.Mkdev(1, 5)} {
+		file := filepath.Join(devices, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mknod(file, unix.S_IFCHR|0o640, int(number)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		args   []string
+		differ []explanation
+	}{
+		{"privileged", []string{"--privileged"}, newer},
+		{"privileged with all", []string{"--privileged", "--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "--cap-drop", "ALL",
+			"--security-opt", "seccomp=unconfined", "--device", "/dev/full:/dev/other:r", "--read-only"}, append(newer, hostNetwork)},
+		{"all capabilities", []string{"--cap-add", "ALL", "--cap-drop", "SYS_ADMIN"}, newer},
+		{"block I/O", []string{"--blkio-weight", "300", "--blkio-weight-device", disk + ":200", "--device-read-bps", disk + ":1mb", "--device-write-bps", disk + ":2mb",
+			"--device-read-iops", disk + ":100", "--device-write-iops", disk + ":200"}, nil},
+		{"real-time and OOM", []string{"--memory", "64m", "--oom-kill-disable", "--kernel-memory", "50m"},
+			[]explanation{{"/linux/resources/memory/kernel", "runtimes ignore it", theyAlone, true}}},
+		{"another's namespaces", []string{"--net", "container:" + other, "--pid", "container:" + other, "--volumes-from", other}, []explanation{
+			{"/linux/namespaces/[network]/path", ofOther, theyAlone, false}, {"/linux/namespaces/[pid]/path", ofOther, theyAlone, false},
+			{"/linux/sysctl/**", "the engine leaves another container's network alone", weAlone, false}}},
+		{"init", []string{"--init"}, []explanation{
+			{"/process/args", "the engine's init process stands before the command", "", false},
+			{"/mounts/[/sbin/docker-init]/**", "the engine's init process", theyAlone, false}}},
+		{"profile", []string{"--security-opt", "seccomp=" + profile(t)}, nil},
+		{"a directory of devices", []string{"--device", devices + ":/dev/m:rw"}, nil},
+		{"a /dev of its own", []string{"-v", "/dev:/dev"}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			name := testenv.Name()
+			l.docker(t, slices.Concat([]string{"create", "--name", name, "--runtime", "recorder"}, test.args, []string{l.plain, "redis-server", "--port", "0"})...)
+			l.removeLater(t, name)
+			failed := l.Docker(t.Context(), "start", name).Run()
+			id := strings.TrimSpace(l.docker(t, "inspect", "-f", "{{.Id}}", name))
+			t.Logf("docker start: %v", failed)
+			_, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), specedit.ImageConfigOptions{})
+			compare(t, l.RecordedConfig(t, id), ours, ofDocker, test.differ)
+		})
+	}
+}
+
+// blockDevice is any block device of this machine.
+func blockDevice(t *testing.T) string {
+	t.Helper()
+	list, err := os.ReadFile("/proc/partitions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(list)) {
+		if f := strings.Fields(line); len(f) == 4 && f[0] != "major" {
+			if _, err := os.Stat("/dev/" + f[3]); err == nil {
+				return "/dev/" + f[3]
+			}
+		}
+	}
+	t.Fatal("this machine has no block device")
+	return ""
+}
+
+// profile writes a seccomp profile with a rule that depends on a capability.
+func profile(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(testenv.Dir(t), "profile.json")
+	text := `{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]},
+		{"architecture":"SCMP_ARCH_AARCH64","subArchitectures":["SCMP_ARCH_ARM"]}],
+		"syscalls":[{"names":["read","write"],"action":"SCMP_ACT_ALLOW"},
+		{"names":["chroot"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_SYS_CHROOT"]}},
+		{"names":["reboot"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_SYS_BOOT"]}}]}`
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// What the default profile allows depends on the capabilities, in the engine's version
+// of it and in ours.
+func TestSeccomp(t *testing.T) {
+	l := start(t)
+	gated := map[string]string{"settimeofday": "SYS_TIME", "reboot": "SYS_BOOT", "init_module": "SYS_MODULE", "mount": "SYS_ADMIN", "acct": "SYS_PACCT"}
+	for _, capability := range []string{"", "SYS_TIME", "SYS_BOOT", "SYS_MODULE", "SYS_ADMIN"} {
+		name := testenv.Name()
+		l.docker(t, "create", "--name", name, "--runtime", "recorder", "--cap-add", cmp.Or(capability, "CHOWN"), l.plain, "redis-server", "--port", "0")
+		l.removeLater(t, name)
+		started := l.Docker(t.Context(), "start", name).Run()
+		t.Logf("docker start with %q: %v", capability, started)
+		_, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), specedit.ImageConfigOptions{})
+		engine := decode(t, l.RecordedConfig(t, strings.TrimSpace(l.docker(t, "inspect", "-f", "{{.Id}}", name))))
+		mine := decode(t, ours)
+		allowed := func(c *specs.LinuxSeccomp, call string) bool {
+			return slices.ContainsFunc(c.Syscalls, func(s specs.LinuxSyscall) bool { return slices.Contains(s.Names, call) })
+		}
+		for call, needs := range gated {
+			if want := needs == capability; allowed(engine.Linux.Seccomp, call) != want || allowed(mine.Linux.Seccomp, call) != want {
+				t.Errorf("with %q, %s: the engine allows it: %v, we: %v, want %v", capability, call,
+					allowed(engine.Linux.Seccomp, call), allowed(mine.Linux.Seccomp, call), want)
+			}
+		}
 	}
 }

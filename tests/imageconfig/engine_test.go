@@ -4,6 +4,7 @@ package imageconfig
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -98,15 +99,19 @@ func (l lab) docker(t *testing.T, args ...string) string {
 func (l lab) run(t *testing.T, args ...string) string {
 	t.Helper()
 	name := testenv.Name()
-	t.Cleanup(func() {
-		cmd := l.Docker(t.Context(), "rm", "-f", "-v", name)
-		if t.Context().Err() != nil {
-			cmd = l.Docker(withoutCancel(t), "rm", "-f", "-v", name)
-		}
-		_ = cmd.Run()
-	})
+	l.removeLater(t, name)
 	l.docker(t, append([]string{"run", "-d", "--name", name}, args...)...)
 	return name
+}
+
+// removeLater removes a container, if it is there, at the end of the test.
+func (l lab) removeLater(t *testing.T, name string) {
+	t.Cleanup(func() {
+		// The test's own context has ended.
+		if err := l.Docker(context.Background(), "rm", "-f", "-v", name).Run(); err != nil {
+			t.Logf("remove container %s: %v", name, err)
+		}
+	})
 }
 
 // engineSpec is the config.json that the engine gave the runtime for a running

@@ -136,6 +136,17 @@ func (e *Engine) logs() string {
 	return all.String()
 }
 
+// RecordedConfig returns the config.json that the engine made for the container with
+// this id, which was started, in vain perhaps, with --runtime recorder.
+func (e *Engine) RecordedConfig(t testing.TB, id string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(e.Dir, "bundles", id+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 // DockerHost is what DOCKER_HOST must be for a client of the engine.
 func (e *Engine) DockerHost() string {
 	return "unix://" + filepath.Join(e.Dir, "docker.sock")

@@ -22,8 +22,20 @@ TOML
 containerd --config "$dir/containerd.toml" --root "$dir/data/containerd" --state /run/containerd-state \
     --address "$dir/containerd.sock" >"$dir/containerd.log" 2>&1 &
 if [ "$kind" = docker ]; then
+    # A runtime for containers that cannot start here: it keeps what the engine made.
+    mkdir "$dir/bundles"
+    cat >"$dir/recorder" <<BASH
+#!/bin/bash
+for ((i = 1; i < \$#; i++)); do
+    bundle=\${@:i+1:1}
+    if [ "\${!i}" = --bundle ]; then cp "\$bundle/config.json" "$dir/bundles/\${bundle##*/}.json"; fi
+done
+exec runc "\$@"
+BASH
+    chmod 755 "$dir/recorder"
     dockerd --iptables=false --ip6tables=false --bridge=none --containerd "$dir/containerd.sock" \
         --data-root "$dir/data/docker" --exec-root /run/docker -p /run/docker.pid --cgroup-parent "/$group" \
+        --add-runtime "recorder=$dir/recorder" \
         -H "unix://$dir/docker.sock" >"$dir/dockerd.log" 2>&1 &
 fi
 # Ends when either daemon does. Nobody else reaps what the containers leave.

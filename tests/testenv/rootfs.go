@@ -77,7 +77,7 @@ func RedisExport(t testing.TB) string {
 func DebianExport(t testing.TB) string {
 	t.Helper()
 	e := StartDocker(t)
-	NeedTool(t, "mmdebstrap")
+	NeedTool(t, "mmdebstrap", "unshare")
 	return debian.get(t, func() (string, error) {
 		dir := os.Getenv("OCIBUNDLE_TEST_CACHE")
 		if dir == "" {
@@ -99,7 +99,9 @@ func DebianExport(t testing.TB) string {
 			return path, nil
 		}
 		image := filepath.Join(dir, "image.tar")
-		cmd := exec.CommandContext(t.Context(), "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", suite(), image)
+		// In memory: the thousands of files are made and removed again.
+		cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-ec",
+			`mount -t tmpfs tmpfs "$1"; TMPDIR=$1 mmdebstrap --quiet --variant=minbase --mode=root "$2" "$3"`, "sh", Dir(t), suite(), image)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("bootstrap a Debian: %w\n%s", err, out)
 		}
