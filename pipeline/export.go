@@ -52,7 +52,7 @@ func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the mapping of %q: %w", c.Dir, err)
 	}
-	var o tarx.ExportOptions
+	o := tarx.ExportOptions{InNamespace: c.IDs.InNamespace}
 	if single(host.UIDMaps) && single(host.GIDMaps) {
 		o.Owner = tarx.OwnerRootless
 	}

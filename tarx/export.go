@@ -29,6 +29,10 @@ type ExportOptions struct {
 	// Owner is the policy that the tree was extracted with. With OwnerRootless the ids in user.rootlesscontainers count,
 	// and that attribute is not exported.
 	Owner OwnerPolicy
+	// InNamespace says that this process runs in a user namespace that lacks some of the host's ids. The kernel shows their
+	// files as owned by the overflow id (user_namespaces(7)). They are refused, rather than taken for nobody's. A group
+	// alone cannot be told apart like this.
+	InNamespace bool
 }
 
 // LossSocket counts sockets, for which a tar stream has no type.
@@ -373,6 +377,9 @@ func (e *exporter) header(name string, st *unix.Stat_t, link string, t target) (
 	hdr.Name = name
 	hdr.Format = tar.FormatPAX
 	uid, gid, err := e.owner(st)
+	if err == nil && e.o.InNamespace && st.Uid == overflowID && t.fd >= 0 && !ownerMapped(t.fd) {
+		err = errOverflow
+	}
 	if err != nil {
 		return nil, exportError("export", name, err)
 	}
@@ -401,6 +408,21 @@ func (e *exporter) owner(st *unix.Stat_t) (uid, gid int, err error) {
 		return 0, 0, &unmappedDiskID{"gid", st.Gid, m.GIDMaps}
 	}
 	return uid, gid, nil
+}
+
+// overflowID is the default of the sysctl kernel.overflowuid.
+const overflowID = 65534
+
+var errOverflow = fmt.Errorf("its owner is outside this user namespace (%w)", ErrRefused)
+
+// ownerMapped tells whether the owner of what fd is open on has an id in this user namespace: the privilege over such files
+// that O_NOATIME takes does not reach others (open(2)).
+func ownerMapped(fd int) bool {
+	again, err := unix.Open(procFD(fd), unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(again)
+	}
+	return err != unix.EPERM
 }
 
 func containerID(maps []user.IDMap, id uint32) (int, bool) {

@@ -210,3 +210,45 @@ func TestRemoveRunning(t *testing.T) {
 		})
 	}
 }
+
+// In a user namespace the files of users outside of it look like nobody's. They are not exported as such.
+func TestForeignOwner(t *testing.T) {
+	m := modes(t)[2]
+	dir := m.bundle(t, "a")
+	for _, id := range []uint32{m.user.SubUIDs[0].Start + 65533, 4321} {
+		// Container id 65534 is the user's 65534th subordinate id, for 0 is the user.
+		foreign := filepath.Join(dir, "rootfs/file")
+		if err := os.WriteFile(foreign, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(foreign, int(id), int(m.user.SubGIDs[0].Start)); err != nil {
+			t.Fatal(err)
+		}
+		if id != 4321 {
+			if n := readTree(t, bytes.NewReader(m.run(t, nil, "export", "a")))["file"]; n.UID != 65534 {
+				t.Errorf("nobody's file is %v", n)
+			}
+			continue
+		}
+		cmd := m.command(t.Context(), testenv.Binary(t), "export", "a")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		err := cmd.Run()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 4 || !strings.Contains(stderr.String(), `"file"`) {
+			t.Errorf("export of a foreign file: %v\n%s", err, stderr.Bytes())
+		}
+	}
+	m.run(t, nil, "rm", "a")
+	gone(t, dir)
+}
+
+// A reader that leaves early ends the export, as it ends any filter.
+func TestExportIntoClosedPipe(t *testing.T) {
+	for _, m := range modes(t) {
+		m.bundle(t, m.name)
+		out := testenv.Output(t, m.command(t.Context(), "bash", "-c", testenv.Binary(t)+` export `+m.name+` | head -c 1; echo "${PIPESTATUS[0]}"`))
+		if out != ".141\n" {
+			t.Errorf("%s: %q, want the end by SIGPIPE", m.name, out)
+		}
+	}
+}
