@@ -295,21 +295,11 @@ func securityOpt(label, arg string, in *editInputs) (specedit.Edit, error) {
 // dockerHints says where to look for flags of `docker run` that are no flags
 // here, by name without dashes.
 var dockerHints = map[string]string{
-	"p":                  "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"publish":            "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"P":                  "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
 	"publish-all":        "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
 	"expose":             "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"name":               "the container is named when it is run: runc run --bundle DIR NAME",
-	"d":                  "running is the runtime's business: runc run --detach",
-	"detach":             "running is the runtime's business: runc run --detach",
-	"rm":                 "a runtime keeps nothing after runc run; the bundle goes with ocibundle rm DIR",
-	"restart":            "running is the runtime's business: a service manager restarts it",
-	"entrypoint":         "the whole command goes after --: -- ARG...",
 	"interactive":        "stdin is the process's own under runc run; -t gives it a terminal",
 	"l":                  "--annotation K=V",
 	"label":              "--annotation K=V",
-	"privileged":         "name what is needed: --cap-add ALL --security-opt seccomp=unconfined --device ...",
 	"userns":             "--remap, --uidmap and --gidmap map users, on disk and in config.json",
 	"dns":                "put a resolv.conf there: -v ./resolv.conf:/etc/resolv.conf:ro",
 	"add-host":           "put a hosts file there: -v ./hosts:/etc/hosts:ro",

@@ -204,6 +204,9 @@ func parseError(err error) error {
 		if h, ok := habits[name]; ok {
 			return e.hint("%s", h)
 		}
+		if h, ok := dockerHints[name]; ok {
+			return e.hint("%s", h)
+		}
 		if near := nearestFlag(name); near != "" {
 			return e.hint("did you mean %s?", dashed(near))
 		}

@@ -254,7 +254,7 @@ func (e *Entry) AppendTo(out []byte) ([]byte, error) {
 		switch {
 		case isMeta && !field:
 			if e.Verb != "pax" && e.Verb != "global" {
-				return nil, fmt.Errorf("attribute %q without hdr.", a.Key)
+				return nil, fmt.Errorf("attribute %q does not begin with \"hdr.\"", a.Key)
 			}
 			body = append(body, Record(a.Key, a.Value)...)
 		case strings.HasPrefix(key, "pax."):
