@@ -212,7 +212,8 @@ func editBundle(dir string, edits []specedit.Edit) (warnings []string, err error
 	}
 	defer rootfs.Close()
 
-	plan := specedit.Plan{Base: old, BaseLabel: filepath.Join(dir, "config.json"), Edits: edits}
+	plan := specedit.Plan{Base: old, BaseLabel: filepath.Join(dir, "config.json"), Edits: edits,
+		Host: specedit.Host{CgroupV2: unifiedCgroups(), Rootless: os.Geteuid() != 0}}
 	config, err := plan.Build(specedit.RootUsers{Root: rootfs})
 	if err != nil {
 		return nil, err

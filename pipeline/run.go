@@ -223,7 +223,7 @@ func Host(ids userns.State) specedit.Host {
 	v2 := unix.Statfs("/sys/fs/cgroup", &fs) == nil && int64(fs.Type) == unix.CGROUP2_SUPER_MAGIC
 	return specedit.Host{
 		CgroupV2: v2,
-		Rootless: ids.Mode == userns.ModeSelf || ids.Mode == userns.ModeSubid,
+		Rootless: ids.Rootless && !ids.Host.Empty(),
 		Mapping:  ids.Host,
 	}
 }

@@ -85,6 +85,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err := check(d.root, d.base); err != nil {
 		return nil, err
 	}
+	d.warnRootless()
 	return d, nil
 }
 
@@ -110,6 +111,9 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 			}
 		}
 		return d, nil
+	}
+	if p.Host.Rootless && p.Host.Mapping.Empty() {
+		return nil, fmt.Errorf("make a rootless config: no id mapping is given")
 	}
 	var spec *specs.Spec
 	switch p.Template {

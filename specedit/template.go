@@ -16,7 +16,8 @@ type Host struct {
 	// gets a cgroup namespace.
 	CgroupV2 bool
 	// Rootless asks for the form that an ordinary user's runtime can start,
-	// as `runc spec --rootless` writes it. It needs a Mapping.
+	// as `runc spec --rootless` writes it. The built-in templates need a Mapping
+	// for it.
 	Rootless bool
 	// Mapping maps container ids to host ids. Empty: no user namespace.
 	Mapping user.IdentityMapping
@@ -113,9 +114,6 @@ func specMapping(maps []user.IDMap) []specs.LinuxIDMapping {
 
 // checkMapping wants ids that a config can carry: runtime-spec has 32 bits.
 func checkMapping(h Host) error {
-	if h.Rootless && h.Mapping.Empty() {
-		return fmt.Errorf("make a rootless config: no id mapping is given")
-	}
 	for _, maps := range [][]user.IDMap{h.Mapping.UIDMaps, h.Mapping.GIDMaps} {
 		for _, m := range maps {
 			if m.ID < 0 || m.ParentID < 0 || m.Count < 1 || m.ID+m.Count > 1<<32 || m.ParentID+m.Count > 1<<32 {

@@ -328,7 +328,7 @@ func TestEnterSubid(t *testing.T) {
 	}
 	s := r.State
 	host := w.ids.Replace("0:GID:1 1:C000:500 501:D000:500")
-	if s.Mode != ModeSubid || !s.InNamespace || mapString(s.Host.GIDMaps) != host || mapString(s.Disk.UIDMaps) != "0:0:1 1:1:1000" || s.CapRootID != 0 || s.Notes != nil {
+	if s.Mode != ModeSubid || !s.InNamespace || !s.Rootless || mapString(s.Host.GIDMaps) != host || mapString(s.Disk.UIDMaps) != "0:0:1 1:1:1000" || s.CapRootID != 0 || s.Notes != nil {
 		t.Errorf("state %+v", s)
 	}
 	if r.CapEff != needed() {
@@ -431,7 +431,7 @@ func TestEnterModes(t *testing.T) {
 	})
 	t.Run("root", func(t *testing.T) {
 		cmd := w.command("report", Request{}, mapScript, "env")
-		if r := w.run(cmd); r.State.Mode != ModeNone || r.State.InNamespace || !r.State.Disk.Empty() {
+		if r := w.run(cmd); r.State.Mode != ModeNone || r.State.InNamespace || r.State.Rootless || !r.State.Disk.Empty() {
 			t.Errorf("%+v", r)
 		}
 	})
@@ -524,7 +524,7 @@ func TestEnterInsideNamespace(t *testing.T) {
 		t.Errorf("map beyond it: %+v", r)
 	}
 	r = w.run(w.command("nest:1:root", Request{}, "", "env"))
-	if r.State.Mode != ModeSelf || r.State.InNamespace || mapString(r.State.Disk.UIDMaps) != "0:0:1" {
+	if r.State.Mode != ModeSelf || r.State.InNamespace || !r.State.Rootless || mapString(r.State.Disk.UIDMaps) != "0:0:1" {
 		t.Errorf("root of one id: %+v", r)
 	}
 }

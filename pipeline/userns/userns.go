@@ -47,6 +47,7 @@ type Request struct {
 type State struct {
 	Mode        Mode // what was chosen, never ModeAuto
 	InNamespace bool // this process runs in a user namespace made by Enter
+	Rootless    bool // the caller is not the host's root: an ordinary user, or root in a user namespace that lacks ids
 	// Host maps container ids to ids as the caller sees them: what config.json carries. Empty: no user namespace.
 	Host user.IdentityMapping
 	// Disk maps container ids to ids as this process must write them, and lacks every id that it cannot write. Empty:
@@ -173,6 +174,7 @@ func Enter(ctx context.Context, r Request) (State, error) {
 	var failed error
 	for _, a := range attempts {
 		s := a.state
+		s.Rootless = c.uid != 0 || c.bounded
 		if failed != nil {
 			s.Notes = append(s.Notes, a.note(failed)...)
 		}

@@ -218,3 +218,52 @@ func TestWarnings(t *testing.T) {
 		}
 	}
 }
+
+// What runtimes refuse in a user namespace, or from an ordinary user, is said when the edit is made.
+func TestPitfalls(t *testing.T) {
+	testenv.NeedTool(t, "newuidmap", "newgidmap")
+	stream := archive(t, entries(t))
+	u, root := asUser(t, testenv.UserOptions{SubIDs: 65536}), asRoot(t)
+	u.bundle(stream, "edited", "--net", "private")
+	root.bundle(stream, "edited")
+	shifted := []string{"--uidmap", "0:1900000000:65536"}
+	for i, c := range []struct {
+		h     *host
+		args  []string
+		texts []string // nil: silence
+	}{
+		{u, []string{"--group-add", "42"}, []string{"`--group-add 42`", "runc"}},
+		{u, []string{"--user", "redis"}, nil}, // whose own group is left out
+		{u, []string{"--memory", "100m"}, []string{"`--memory 100m`", "/linux/resources/memory"}},
+		{u, []string{"--pids-limit", "100"}, []string{"`--pids-limit 100`"}},
+		{u, []string{"--set", "/linux/cgroupsPath=/x"}, []string{"/linux/cgroupsPath"}},
+		{u, []string{"--oom-score-adj", "-100"}, []string{"`--oom-score-adj -100`"}},
+		{u, []string{"--oom-score-adj", "100"}, nil},
+		{u, []string{"--net", "host"}, nil}, // /sys becomes a bind
+		{u, []string{"--net", "private"}, nil},
+		{u, []string{"--template", "docker"}, nil},
+		{root, append([]string{"--group-add", "42", "--memory", "100m"}, shifted...), nil},
+		{root, append([]string{"--oom-score-adj", "-100"}, shifted...), []string{"`--oom-score-adj -100`"}},
+		{root, []string{"--oom-score-adj", "-100"}, nil},
+
+		{u, []string{"edit", "edited", "--group-add", "42"}, []string{"`--group-add 42`"}},
+		{u, []string{"edit", "edited", "--user", "redis"}, nil},
+		{u, []string{"edit", "edited", "--net", "host"}, []string{"/mounts/", "sysfs", "--mount type=bind,src=/sys,dst=/sys,ro"}},
+		{u, []string{"edit", "edited", "--mount", "type=bind,src=/sys,dst=/sys,ro"}, nil},
+		{root, []string{"edit", "edited", "--group-add", "42", "--memory", "100m", "--oom-score-adj", "-100", "--net", "host"}, nil},
+	} {
+		args := c.args
+		if args[0] != "edit" {
+			args = append([]string{"-o", fmt.Sprint("b", i)}, args...)
+		}
+		r := c.h.ocibundle(stream, args...)
+		if r.code != 0 || c.texts == nil && r.stderr != "" {
+			t.Errorf("%q: exit %d: %s", c.args, r.code, r.stderr)
+		}
+		for _, text := range c.texts {
+			if !strings.Contains(r.stderr, "ocibundle: warning: ") || !strings.Contains(r.stderr, text) {
+				t.Errorf("%q: no warning with %q: %s", c.args, text, r.stderr)
+			}
+		}
+	}
+}
