@@ -26,6 +26,11 @@ func build(t *testing.T, p specedit.Plan) map[string]any {
 	if err != nil {
 		t.Fatalf("build: %v", err)
 	}
+	return decode(t, text)
+}
+
+func decode(t *testing.T, text []byte) map[string]any {
+	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal(text, &m); err != nil {
 		t.Fatalf("the config is no JSON: %v\n%s", err, text)

@@ -64,6 +64,9 @@ func (r RootUsers) User(spec string) (user.ExecUser, error) {
 
 // Group implements [UserLookup].
 func (r RootUsers) Group(name string) (int, error) {
+	if name == "" {
+		return 0, errors.New("find a group: its name is empty")
+	}
 	group, err := r.read("etc/group", 3)
 	if err != nil {
 		return 0, err
