@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -175,7 +176,7 @@ const editTemporary = ".config.json."
 // nothing does not touch the file.
 func editBundle(dir string, edits []specedit.Edit) (warnings []string, err error) {
 	root, err := os.OpenRoot(dir)
-	if errors.Is(err, unix.ENOTDIR) {
+	if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
 		return nil, fmt.Errorf("%w: it is no directory", errNoBundle)
 	}
 	if err != nil {
@@ -205,6 +206,10 @@ func editBundle(dir string, edits []specedit.Edit) (warnings []string, err error
 	old, err := root.ReadFile("config.json")
 	if err != nil {
 		return nil, fmt.Errorf("edit the bundle: %w", err)
+	}
+	var has struct{ OCIVersion *string }
+	if json.Unmarshal(old, &has) == nil && has.OCIVersion == nil {
+		return nil, fmt.Errorf("%w: its config.json has no ociVersion", errNoBundle)
 	}
 	rootfs, err := openRootfs(lock)
 	if err != nil {

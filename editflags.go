@@ -292,8 +292,8 @@ func securityOpt(label, arg string, in *editInputs) (specedit.Edit, error) {
 	return fail("", "there is no such option: seccomp=, no-new-privileges and apparmor= are")
 }
 
-// dockerHints says where to look for flags of `docker run` that are no flags
-// here, by name without dashes.
+// dockerHints says what to write for flags of `docker run` that are no flags
+// here, by name without dashes. See also habits.
 var dockerHints = map[string]string{
 	"publish-all":        "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
 	"expose":             "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",

@@ -201,7 +201,11 @@ func parseError(err error) error {
 		if slices.Contains(unsupported, name) {
 			return usagef("%s is not supported", dashed(name))
 		}
-		if h, ok := habits[name]; ok {
+		h, ok := habits[name]
+		if !ok {
+			h, ok = dockerHints[name]
+		}
+		if ok {
 			return e.hint("%s", h)
 		}
 		if h, ok := dockerHints[name]; ok {

@@ -183,6 +183,7 @@ func (e *syntaxError) Unwrap() error { return e.err }
 // (a member given twice, a string that is no Unicode) it is an error instead:
 // the repaired document would not be the one that was written.
 func parse(data []byte, by string) (*node, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark, RFC 8259 section 8.1
 	p := parser{data: data, by: by, dec: json.NewDecoder(bytes.NewReader(data))}
 	p.dec.UseNumber()
 	n, err := p.value(0)
@@ -202,6 +203,10 @@ func parse(data []byte, by string) (*node, error) {
 	at := p.dec.InputOffset()
 	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
 		at = s.Offset
+		// The offset is that of the character or the one behind it.
+		if i := int(at) - 1; i >= 0 && i < len(data) && strings.Contains(s.Error(), fmt.Sprintf("character %q", data[i])) {
+			at--
+		}
 	}
 	before := data[:min(int(at), len(data))]
 	return nil, &syntaxError{
