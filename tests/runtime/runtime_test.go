@@ -189,7 +189,7 @@ func TestRuncAsRoot(t *testing.T) {
 func TestRuncAsRootWithoutTerminal(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "runc")
-	s := makeBundle(t, nil, "--set", "/process/terminal=false")
+	s := makeBundle(t, nil, "--tty=false")
 	id := testenv.Name()
 	s.serve(t, exec.CommandContext(t.Context(), "runc", "run", "--bundle", s.dir, id),
 		exec.Command("runc", "delete", "--force", id))
@@ -224,7 +224,7 @@ func TestCrunAsRoot(t *testing.T) {
 
 func TestContainerd(t *testing.T) {
 	engine := testenv.StartContainerd(t)
-	s := makeBundle(t, nil, "--absolute-root", "--set", "/process/terminal=false")
+	s := makeBundle(t, nil, "--absolute-root", "--tty=false")
 	id := testenv.Name()
 	s.serve(t, engine.Ctr(t.Context(), "run", "--rm", "--config", filepath.Join(s.dir, "config.json"), id),
 		engine.Ctr(context.Background(), "task", "rm", "--force", id))
@@ -249,7 +249,7 @@ func TestNspawn(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "systemd-nspawn", "unshare")
 	// It takes no limits, and the default config has some.
-	s := makeBundle(t, nil, "--set", "/linux/resources={}", "--set", "/process/terminal=false")
+	s := makeBundle(t, nil, "--set", "/linux/resources={}", "--tty=false")
 	id := testenv.Name()
 	t.Cleanup(func() {
 		if err := testenv.RemoveCgroups(id); err != nil {
