@@ -13,7 +13,6 @@ import (
 	"golang.org/x/term"
 
 	"ocibundle/pipeline"
-	"ocibundle/specedit"
 	"ocibundle/tarx"
 )
 
@@ -22,9 +21,6 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 	if !o.quiet {
 		for _, w := range res.Warnings {
 			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(w))
-		}
-		if len(res.Notices) > 0 {
-			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(noticesText(res.Notices)))
 		}
 		for _, l := range res.Report.Losses {
 			if l.Kind == tarx.LossDeviceInDev {
@@ -37,6 +33,9 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 		r := res.Report
 		if i := res.Image; i != nil {
 			fmt.Fprintf(p.stderr, "ocibundle: image: %s\n", oneLine(imageText(i)))
+		}
+		for _, d := range res.Decisions {
+			fmt.Fprintf(p.stderr, "ocibundle: %s\n", oneLine(d))
 		}
 		fmt.Fprintf(p.stderr, "ocibundle: ownership: %s\n", o.config.IDs.Mode)
 		fmt.Fprintf(p.stderr, "ocibundle: %d entries: %d files (%s), %d directories, %d symlinks, %d hard links, %d devices, %d FIFOs\n",
@@ -51,15 +50,6 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 
 func imageText(i *pipeline.Image) string {
 	return fmt.Sprintf("%s %s for %s, %d layers", cmp.Or(strings.Join(i.Names, " = "), "without a name"), i.Digest, i.Platform, i.Layers)
-}
-
-// noticesText names what of an image's config the bundle does not have.
-func noticesText(notices []specedit.Notice) string {
-	var list []string
-	for _, n := range notices {
-		list = append(list, n.String())
-	}
-	return "not taken over from the image: " + strings.Join(list, "; ")
 }
 
 func lossText(l tarx.Loss) string {
@@ -89,7 +79,6 @@ type jsonImage struct {
 	Platform  string   `json:"platform"`
 	Layers    int      `json:"layers"`
 	Whiteouts int64    `json:"whiteouts"`
-	NotTaken  []string `json:"notTaken"` // settings of its config
 }
 
 type jsonCounts struct {
@@ -118,10 +107,7 @@ func summary(o *options, res *pipeline.Result) jsonSummary {
 	}
 	if i := res.Image; i != nil {
 		s.Image = &jsonImage{Names: append([]string{}, i.Names...), Digest: i.Digest, Platform: i.Platform.String(),
-			Layers: i.Layers, Whiteouts: r.Whiteouts, NotTaken: []string{}}
-		for _, n := range res.Notices {
-			s.Image.NotTaken = append(s.Image.NotTaken, n.String())
-		}
+			Layers: i.Layers, Whiteouts: r.Whiteouts}
 	}
 	for _, l := range r.Losses {
 		s.Lost = append(s.Lost, jsonLoss{string(l.Kind), l.Count, l.First, l.Detail})

@@ -206,7 +206,10 @@ func (c *Config) extractImage(ctx context.Context, in *input, st *stage, rootfs 
 		return &ImageError{Part: "read the image's config", Kind: tarx.ErrMalformed, Err: errors.New(err.Error())}
 	}
 	c.Spec.Edits = slices.Concat(imported.Edits, c.Spec.Edits)
-	res.Notices = imported.Notices
+	if w := imported.Warning(); w != "" {
+		res.Warnings = append(res.Warnings, w)
+	}
+	res.Decisions = append(res.Decisions, imported.Decisions...)
 	if err := c.check(res); err != nil {
 		return err
 	}

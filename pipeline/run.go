@@ -69,8 +69,8 @@ type Result struct {
 	SHA256 string
 	// Image is the image that the stream held, nil where it was none.
 	Image *Image
-	// Notices are settings of the image's config that the bundle does not have.
-	Notices []specedit.Notice
+	// Decisions are sentences about what was decided on the way.
+	Decisions []string
 	// Warnings are sentences for the user.
 	Warnings []string
 }
