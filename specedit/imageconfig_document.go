@@ -179,7 +179,15 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 		}
 	}
 	if !d.isContainer() {
-		return d, d.decodeImage(top)
+		if err := d.decodeImage(top); err != nil {
+			return nil, err
+		}
+		return d, linuxOnly(d.image.OS)
+	}
+	if platform, ok := top.member("Platform").str(); ok {
+		if err := linuxOnly(platform); err != nil {
+			return nil, err
+		}
 	}
 	// Only the members that are meant: the decoder would take "mounts" for "Mounts".
 	own := newObject("")
@@ -200,6 +208,14 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	}
 	d.unknown = append(unknownMembers("Config", config, configMembers), unknownMembers("HostConfig", host, hostConfigMembers)...)
 	return d, nil
+}
+
+// linuxOnly refuses what is for another system; old documents do not say.
+func linuxOnly(os string) error {
+	if os != "" && os != "linux" {
+		return fmt.Errorf("for %s, and a bundle is for linux", os)
+	}
+	return nil
 }
 
 // decodeImage decodes an image's document of any kind.

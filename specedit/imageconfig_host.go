@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,7 @@ func (im *importer) security() {
 			im.seccomp(member, value)
 		case "apparmor":
 			apparmor = true
-			im.edit(member, func(label string) (Edit, error) { return AppArmor(label, value) })
+			im.apparmor(member, value)
 		case "label", "disable":
 			if value != "disable" && name != "disable" {
 				im.notice(member, "SELinux label option", value, "the rootfs is not labelled")
@@ -139,6 +140,24 @@ func (im *importer) security() {
 	}
 	if label := im.d.container.ProcessLabel; label != "" {
 		im.notice("ProcessLabel", "SELinux label", label, "the rootfs is not labelled")
+	}
+}
+
+// apparmor carries a profile over as the engine does: not to a host without AppArmor,
+// where a runtime refuses even the name unconfined.
+func (im *importer) apparmor(member, profile string) {
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	switch {
+	case profile == "unconfined":
+		// What no profile is asked for keeps that of the runtime, which is none.
+		im.apply(member, func(d *Doc) error {
+			d.drop("process", "apparmorProfile")
+			return nil
+		})
+	case err != nil || !strings.HasPrefix(string(enabled), "Y"):
+		im.notice(member, "AppArmor profile", profile, "this host has no AppArmor")
+	default:
+		im.edit(member, func(label string) (Edit, error) { return AppArmor(label, profile) })
 	}
 }
 

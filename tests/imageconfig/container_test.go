@@ -121,6 +121,11 @@ func TestUnstartableEqualsEngine(t *testing.T) {
 			"--device-read-iops", disk + ":100", "--device-write-iops", disk + ":200"}, nil},
 		{"real-time and OOM", []string{"--memory", "64m", "--oom-kill-disable", "--kernel-memory", "50m"},
 			[]explanation{{"/linux/resources/memory/kernel", "runtimes ignore it", theyAlone, true}}},
+		{"no limits", []string{"--memory", "64m", "--memory-swap", "-1", "--pids-limit", "-1", "--ulimit", "memlock=-1:-1"}, nil},
+		{"profiles", []string{"--security-opt", "apparmor=unconfined", "--security-opt", "label=disable", "--security-opt", "no-new-privileges=false"},
+			[]explanation{{"/process/apparmorProfile", "no profile and the name unconfined are the same", theyAlone, true}}},
+		{"shared IPC", []string{"--ipc", "shareable", "--shm-size", "1g", "--cgroup-parent", "/" + testenv.Tag},
+			[]explanation{{"/mounts/[/dev/shm]/**", "the engine's own /dev/shm, for others to share: the bundle's is as large", "", false}}},
 		{"another's namespaces", []string{"--net", "container:" + other, "--pid", "container:" + other, "--volumes-from", other}, []explanation{
 			{"/linux/namespaces/[network]/path", ofOther, theyAlone, false}, {"/linux/namespaces/[pid]/path", ofOther, theyAlone, false},
 			{"/linux/sysctl/**", "the engine leaves another container's network alone", weAlone, false}}},
