@@ -467,8 +467,8 @@ func TestEnterForbidden(t *testing.T) {
 		text    string
 		self    string // the note, or "one": a one-id namespace without a note
 	}{
-		{"sysctl", "nest:4294967295:limit", []string{"env"}, KindForbidden, "user.max_user_namespaces", "user.max_user_namespaces is 0", "no user namespace"},
-		{"seccomp", "seccomp:clone", []string{"env"}, KindForbidden, "seccomp", "operation not permitted", "no user namespace"},
+		{"sysctl", "nest:4294967295:limit", []string{"env"}, KindForbidden, "user.max_user_namespaces", "create user namespace: user.max_user_namespaces is 0", "no user namespace"},
+		{"seccomp", "seccomp:clone", []string{"env"}, KindForbidden, "seccomp", "create user namespace: operation not permitted (a seccomp filter", "no user namespace"},
 		{"capabilities denied", "seccomp:fchown", []string{"env"}, KindForbidden, "seccomp", "change owner in the user namespace: operation not permitted", "one"},
 		{"file capabilities denied", "seccomp:fsetxattr", []string{"env"}, KindForbidden, "seccomp", "set file capability", "no user namespace"},
 		{"no new privileges", "report", noNewPrivs, KindRefused, "newuidmap", "Operation not permitted", "one"},

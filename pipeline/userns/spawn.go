@@ -195,6 +195,9 @@ func runHelper(ctx context.Context, name, path string, pid int, maps []user.IDMa
 // forbidden names the likeliest reason why the kernel refused a user namespace.
 func forbidden(err error) error {
 	e := &Error{Kind: KindForbidden, Err: err}
+	if pe, ok := errors.AsType[*os.PathError](err); ok && pe.Op == "fork/exec" { // the program is not at fault
+		e.Err = pe.Err
+	}
 	sysctl := func(name, bad, why string) bool {
 		v, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(name, ".", "/"))
 		if err != nil || strings.TrimSpace(string(v)) != bad {

@@ -128,6 +128,9 @@ func (e *Error) Error() string {
 	case KindNoHelper:
 		return fmt.Sprintf("find %s in PATH: not found", e.Subject)
 	case KindForbidden:
+		if errors.Is(e.Err, syscall.ENOSPC) { // "no space left on device" would send its reader to the disk
+			return "create user namespace: " + e.Detail
+		}
 		msg := "create user namespace"
 		if e.Err != nil {
 			msg += ": " + e.Err.Error()

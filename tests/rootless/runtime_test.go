@@ -282,7 +282,7 @@ func TestRedis(t *testing.T) {
 			h.t = t
 			port := fmt.Sprint(testenv.FreePort(t))
 			name := testenv.Name()
-			b := h.bundle(stream, name, "--set", "/process/terminal=false", "--set", "/root/readonly=false", "--set", `/process/user={"uid": 999, "gid": 999}`, "--net", "host", "--",
+			b := h.bundle(stream, name, "--set", "/process/terminal=false", "--set", "/root/readonly=false", "--user", "redis", "--net", "host", "--",
 				"redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", "/var/lib/redis", "--save", "3600 1")
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
@@ -338,7 +338,11 @@ su -s /bin/sh nobody -c 'id -un; passwd -S | cut -d" " -f1; cat /etc/shadow 2>&1
 			h := *h
 			h.t = t
 			name := testenv.Name()
-			b := h.bundle(stream, name, append(append([]string{"--quiet"}, plain...), "--", "sh", "-c", script)...)
+			args := []string{"--quiet", "--template", "docker"}
+			if r.name == "current runc" { // built without libseccomp
+				args = append(args, "--security-opt", "seccomp=unconfined")
+			}
+			b := h.bundle(stream, name, append(args, "--", "sh", "-c", script)...)
 			got := run(t, r.command(&h, t.Context(), b, name))
 			if got.code != 0 || strings.TrimSpace(got.stdout) != want || got.stderr != "" {
 				t.Errorf("exit %d: %s%s", got.code, got.stdout, got.stderr)
