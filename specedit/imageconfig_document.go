@@ -56,7 +56,6 @@ type containerMembers struct {
 	Args            []string
 	AppArmorProfile string
 	ProcessLabel    string
-	MountLabel      string
 	Mounts          []mountPoint
 
 	// podman
@@ -191,7 +190,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	}
 	// Only the members that are meant: the decoder would take "mounts" for "Mounts".
 	own := newObject("")
-	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "MountLabel", "Mounts", "BoundingCaps", "EffectiveCaps"} {
+	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "Mounts", "BoundingCaps", "EffectiveCaps"} {
 		if n := top.member(name); n != nil {
 			own.setMember(name, n)
 		}
