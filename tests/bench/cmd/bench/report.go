@@ -248,8 +248,12 @@ func (p report) terminal() string {
 		m := r.medians()
 		base := m[r.base]
 		o := r.ratio(ours)
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%s%s\t%s\t%.2f", r.name, ms(base), ms(m[ours]), mark(r), number(r.value()),
-			fmt.Sprintf("%.2f-%.2f", o.low, o.high), r.limit())
+		between := "-"
+		if o.n > 0 {
+			between = fmt.Sprintf("%.2f-%.2f", o.low, o.high)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\t%s\t%.2f", r.name, number(ms(base)), number(ms(m[ours])), mark(r), number(r.value()),
+			between, r.limit())
 		for _, t := range append([]string{floor}, peers...) {
 			v := r.ratio(t).median
 			if r.kind == linear {
