@@ -14,8 +14,9 @@ import (
 
 // Device is `docker run --device HOST[:CONTAINER[:PERMISSIONS]]`: a device
 // node of the host, or every one below a directory, is made in the container,
-// and its control group is let at it. The node is looked at when the edit is
-// made. PERMISSIONS are of r, w and m.
+// and its control group is let at it. In a user namespace the host's node is
+// bound instead. The node is looked at when the edit is made. PERMISSIONS are of
+// r, w and m; a rootless container has no control group to enforce them.
 func Device(label, arg, cwd string) (Edit, error) {
 	fail := func(format string, a ...any) (Edit, error) {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
@@ -50,7 +51,13 @@ func Device(label, arg, cwd string) (Edit, error) {
 	}
 	return newEdit(label, func(d *Doc) error {
 		for _, dev := range devices {
-			if err := d.upsert("path", dev, "linux", "devices"); err != nil {
+			// A user namespace may make no device nodes. Runtimes bind the host's
+			// node of the same name instead; a bind mount serves any name.
+			if d.host.userNamespace() {
+				if err := d.putMount(specs.Mount{Destination: dev.Path, Type: "bind", Source: host + strings.TrimPrefix(dev.Path, target), Options: []string{"bind", "rprivate"}}); err != nil {
+					return err
+				}
+			} else if err := d.upsert("path", dev, "linux", "devices"); err != nil {
 				return err
 			}
 			// A user's runtime cannot write device rules, and needs none: it

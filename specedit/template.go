@@ -135,9 +135,10 @@ var hostBinds = map[string]struct {
 	namespace string
 	mount     specs.Mount
 }{
-	"sysfs":  {"network", sysBind},
-	"proc":   {"pid", specs.Mount{Destination: "/proc", Type: "none", Source: "/proc", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}},
-	"mqueue": {"ipc", specs.Mount{Destination: "/dev/mqueue", Type: "none", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}},
+	"sysfs": {"network", sysBind},
+	"proc":  {"pid", specs.Mount{Destination: "/proc", Type: "none", Source: "/proc", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}},
+	// Not every host has one mounted, and message queues need none: it is left out.
+	"mqueue": {"ipc", specs.Mount{}},
 }
 
 // own tells whether the document has a new namespace of a type: not the host's,
@@ -165,6 +166,11 @@ func (d *Doc) settle() error {
 	if !d.own("user") {
 		return nil
 	}
+	d.get("mounts").removeKeyed(func(m *node) bool {
+		kind, _ := m.member("type").str()
+		bind, ok := hostBinds[kind]
+		return m.by == d.base && ok && !d.own(bind.namespace) && bind.mount.Source == ""
+	})
 	for i, m := range list(d.get("mounts")) {
 		if m.by != d.base || m.kind != kindObject {
 			continue
