@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func openRoot(t *testing.T) *os.File {
+func openRoot(t testing.TB) *os.File {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "root")
 	if err := os.Mkdir(dir, 0o700); err != nil {

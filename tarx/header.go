@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/bits"
 	"strconv"
 )
 
@@ -128,7 +127,7 @@ func (p *parser) next() (*header, error) {
 		if err != nil {
 			return nil, err
 		}
-		if bytes.Equal(blk, zeroBlock[:]) {
+		if blk[0] == 0 && bytes.Equal(blk, zeroBlock[:]) {
 			blk, err = p.src.block()
 			if err == io.EOF && p.layer && !pending {
 				return nil, io.EOF
@@ -474,17 +473,15 @@ func isASCII(b []byte) bool {
 func checksumMatches(b []byte, sum int64) bool {
 	const lanes = 0x00ff00ff00ff00ff
 	var unsigned int64
-	// Eight bytes at a time: no 16-bit lane can overflow within 64 words.
-	var even, odd uint64
-	for i := 0; i < blockSize; i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		even += w & lanes
-		odd += w >> 8 & lanes
+	// Eight bytes at a time: no 16-bit lane can overflow within 64 words of two
+	// bytes each.
+	var sums uint64
+	for w := b[:blockSize]; len(w) >= 8; w = w[8:] {
+		v := binary.LittleEndian.Uint64(w)
+		sums += v&lanes + v>>8&lanes
 	}
-	for _, v := range [...]uint64{even, odd} {
-		for ; v != 0; v >>= 16 {
-			unsigned += int64(v & 0xffff)
-		}
+	for ; sums != 0; sums >>= 16 {
+		unsigned += int64(sums & 0xffff)
 	}
 	for _, c := range b[148:156] {
 		unsigned += ' ' - int64(c)
@@ -501,15 +498,22 @@ func checksumMatches(b []byte, sum int64) bool {
 	return signed == sum
 }
 
-// parseOctal reads a number in octal, with spaces or NULs around it.
+// parseOctal reads a number in octal, with spaces or NULs around it. A NUL
+// within ends it.
 func parseOctal(b []byte) (int64, error) {
-	b = cstring(bytes.Trim(b, " \x00"))
-	if len(b) == 0 {
-		return 0, nil
+	blank := func(c byte) bool { return c == ' ' || c == 0 }
+	for len(b) > 0 && blank(b[0]) {
+		b = b[1:]
+	}
+	for len(b) > 0 && blank(b[len(b)-1]) {
+		b = b[:len(b)-1]
 	}
 	var n uint64
 	for _, c := range b {
-		if c < '0' || c > '7' || bits.Len64(n) > 61 {
+		if c == 0 {
+			break
+		}
+		if c < '0' || c > '7' || n >= 1<<61 {
 			return 0, errNumber
 		}
 		n = n<<3 | uint64(c-'0')
