@@ -26,6 +26,7 @@ import (
 var specFlags = []*flagDef{
 	{names: []string{"rootless"}, category: catSpec, usage: "a user namespace whose root is the caller, as runc spec --rootless"},
 	templateFlag,
+	imageConfigFlag,
 }
 
 // specCommands are the subcommands that are about the config alone.

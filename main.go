@@ -43,6 +43,8 @@ type program struct {
 	rec     record
 	args    []string // behind "--"
 	hasArgs bool
+
+	imported *specedit.ImageImport // what --image-config came to, if it was given
 }
 
 func (p *program) run(args []string) error {
@@ -128,6 +130,7 @@ func (p *program) main(c *cli.Context) error {
 		f.stdin = "the stream"
 	}
 	o.config.IDs = ids
+	o.config.Spec.Host = pipeline.Host(ids)
 	if err := p.plan(&o.config.Spec, o.template, f); err != nil {
 		return err
 	}
@@ -147,12 +150,42 @@ func (p *program) plan(plan *specedit.Plan, template string, f *files) error {
 	if err := setTemplate(plan, template, f); err != nil {
 		return err
 	}
+	imported, err := p.importConfig(plan, template, f)
+	if err != nil {
+		return err
+	}
 	edits, err := p.edits(f)
 	if err != nil {
 		return err
 	}
-	plan.Edits = edits
+	plan.Edits = slices.Concat(imported, edits)
 	return nil
+}
+
+// importConfig makes the edits of --image-config.
+func (p *program) importConfig(plan *specedit.Plan, template string, f *files) ([]specedit.Edit, error) {
+	name, ok := p.rec.last("image-config")
+	if !ok {
+		return nil, nil
+	}
+	text, err := f.ReadFile("--image-config", name)
+	if err != nil {
+		return nil, err
+	}
+	label := "--image-config " + name
+	im, err := specedit.ImageConfig(label, text, specedit.ImageConfigOptions{Rootless: plan.Host.Rootless})
+	if err != nil {
+		return nil, err
+	}
+	if template == "" {
+		plan.Template = specedit.TemplateDocker
+	}
+	p.imported = &im
+	if w := im.Warning(); w != "" {
+		// An edit that changes nothing: its warning is printed where the others are.
+		return append(im.Edits, specedit.Edit{Label: label, Warnings: []string{w}}), nil
+	}
+	return im.Edits, nil
 }
 
 // strayArgument explains a word that stands where none belongs.

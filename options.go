@@ -31,6 +31,9 @@ var (
 	templateFlag = &flagDef{names: []string{"template"}, value: "runc|docker|FILE", category: catSpec,
 		usage: "the config to begin with"}
 
+	imageConfigFlag = &flagDef{names: []string{"image-config"}, value: "FILE", category: catSpec,
+		usage: "take command, environment, limits, mounts... from docker inspect or an image config"}
+
 	// mainFlags are those of the main job that are no edits.
 	mainFlags = []*flagDef{
 		{names: []string{"output", "o"}, value: "DIR", category: catBundle, usage: "the bundle to create"},
@@ -48,6 +51,7 @@ var (
 		{names: []string{"devices"}, value: "auto|create|skip|error", category: catOwnership, usage: "what becomes of device nodes"},
 		{names: []string{"no-xattrs"}, category: catOwnership, usage: "leave extended attributes out"},
 		templateFlag,
+		imageConfigFlag,
 		{names: []string{"absolute-root"}, category: catSpec, usage: "write root.path absolute, as ctr run --config needs it"},
 		{names: []string{"json"}, category: catOutput, usage: "print a JSON object about what was done"},
 		{names: []string{"quiet", "q"}, category: catOutput, usage: "no warnings"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"ocibundle/pipeline"
+	"ocibundle/specedit"
 	"ocibundle/tarx"
 )
 
@@ -28,8 +30,14 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 			}
 			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(lossText(l)))
 		}
+		p.hintNetwork()
 	}
 	if o.verbose {
+		if p.imported != nil {
+			for _, d := range p.imported.Decisions {
+				fmt.Fprintf(p.stderr, "ocibundle: %s\n", oneLine(d))
+			}
+		}
 		r := res.Report
 		if i := res.Image; i != nil {
 			fmt.Fprintf(p.stderr, "ocibundle: image: %s\n", oneLine(imageText(i)))
@@ -45,7 +53,40 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 	if !o.json {
 		return nil
 	}
-	return writeJSON(p.stdout, summary(o, res))
+	s := summary(o, res)
+	if p.imported != nil {
+		s.ImageConfig = importSummary(*p.imported)
+	}
+	return writeJSON(p.stdout, s)
+}
+
+// hintNetwork says what there is in place of a network of the engine's.
+func (p *program) hintNetwork() {
+	if p.imported == nil {
+		return
+	}
+	if _, ok := p.rec.last("net"); ok {
+		return
+	}
+	if slices.ContainsFunc(p.imported.Notices, func(n specedit.Notice) bool {
+		return n.Member == "HostConfig.NetworkMode" || n.Member == "HostConfig.PortBindings"
+	}) {
+		fmt.Fprintln(p.stderr, "ocibundle: hint: --net host|PATH chooses the network")
+	}
+}
+
+// jsonImport is what --json says of --image-config.
+type jsonImport struct {
+	Kind     string   `json:"kind"`
+	NotTaken []string `json:"notTaken"`
+}
+
+func importSummary(im specedit.ImageImport) *jsonImport {
+	s := &jsonImport{Kind: string(im.Kind), NotTaken: []string{}}
+	for _, n := range im.Notices {
+		s.NotTaken = append(s.NotTaken, n.String())
+	}
+	return s
 }
 
 func imageText(i *pipeline.Image) string {
@@ -71,6 +112,8 @@ type jsonSummary struct {
 	Lost      []jsonLoss `json:"lost"`
 	Warnings  []string   `json:"warnings"`
 	Image     *jsonImage `json:"image,omitempty"`
+
+	ImageConfig *jsonImport `json:"imageConfig,omitempty"`
 }
 
 type jsonImage struct {

@@ -51,7 +51,7 @@ func (i ImageImport) Warning() string {
 	for _, n := range i.Notices {
 		settings = append(settings, n.String())
 	}
-	return fmt.Sprintf("not carried over from %s: %s: %s", i.Kind, count(len(settings), "setting"), strings.Join(settings, "; "))
+	return fmt.Sprintf("not taken over from %s: %s: %s", i.Kind, count(len(settings), "setting"), strings.Join(settings, "; "))
 }
 
 // ImageConfigOptions are the choices of ImageConfig. The zero value is for a document

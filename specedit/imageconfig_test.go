@@ -297,7 +297,7 @@ func TestImageConfigNotices(t *testing.T) {
 		"ProcessLabel: SELinux label u:r:t:s0 (the rootfs is not labelled)",
 	}
 	got := noticed(im)
-	if !strings.HasPrefix(im.Warning(), "not carried over from docker inspect of a container: 36 settings: ") {
+	if !strings.HasPrefix(im.Warning(), "not taken over from docker inspect of a container: 36 settings: ") {
 		t.Errorf("warning %q", im.Warning())
 	}
 	slices.Sort(got)
