@@ -53,7 +53,7 @@ func Device(label, arg, cwd string) (Edit, error) {
 		for _, dev := range devices {
 			// A user namespace may make no device nodes. Runtimes bind the host's
 			// node of the same name instead; a bind mount serves any name.
-			if d.host.userNamespace() {
+			if d.own("user") {
 				if err := d.putMount(specs.Mount{Destination: dev.Path, Type: "bind", Source: host + strings.TrimPrefix(dev.Path, target), Options: []string{"bind", "rprivate"}}); err != nil {
 					return err
 				}

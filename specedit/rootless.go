@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // warnRootless notes what a valid document asks for and a runtime will refuse,
@@ -16,9 +18,20 @@ func (d *Doc) warnRootless() {
 	}
 	for i, m := range list(d.get("mounts")) {
 		kind, _ := m.member("type").str()
+		for _, o := range list(m.member("options")) {
+			key, value, _ := strings.Cut(o.text, "=")
+			id, err := strconv.ParseInt(value, 10, 64)
+			if err == nil && (key == "uid" || key == "gid") && !d.maps(key, id) {
+				d.note("%s: %s has the option %s, which the mapping lacks: the kernel refuses the mount", d.author(m), pointerOf("mounts", strconv.Itoa(i)), o.text)
+			}
+		}
 		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) {
-			d.note("%s: %s is a mount of %s, which the kernel refuses in a user namespace without a %s namespace of its own: --mount type=bind,src=%s,dst=%[5]s,ro",
-				d.author(m), pointerOf("mounts", strconv.Itoa(i)), kind, bind.namespace, bind.mount.Destination)
+			cure := "--remove " + pointerOf("mounts", strconv.Itoa(i))
+			if at := bind.mount.Source; at != "" {
+				cure = "--mount type=bind,src=" + at + ",dst=" + at + ",ro"
+			}
+			d.note("%s: %s is a mount of %s, which the kernel refuses in a user namespace without a %s namespace of its own: %s",
+				d.author(m), pointerOf("mounts", strconv.Itoa(i)), kind, bind.namespace, cure)
 		}
 	}
 	if n := d.get("process", "oomScoreAdj"); n != nil && strings.HasPrefix(n.text, "-") {
@@ -29,6 +42,14 @@ func (d *Doc) warnRootless() {
 	}
 	if n := d.get("process", "user", "additionalGids"); n != nil && len(n.list) > 0 {
 		d.note("%s: an ordinary user's runc refuses /process/user/additionalGids, crun takes it", d.author(n.list[0]))
+	}
+	for _, r := range list(d.get("process", "rlimits")) {
+		var own unix.Rlimit
+		which, known := rlimitNumbers[r.member("type").text]
+		hard, err := strconv.ParseUint(r.member("hard").text, 10, 64)
+		if known && err == nil && unix.Prlimit(0, which, nil, &own) == nil && hard > own.Max {
+			d.note("%s: %s is %d, and an ordinary user may not raise it above %d here", d.author(r), r.member("type").text, hard, own.Max)
+		}
 	}
 	why := "runc refuses it from an ordinary user, crun ignores it: control groups of version 1 cannot be delegated"
 	if d.host.CgroupV2 {
@@ -42,6 +63,22 @@ func (d *Doc) warnRootless() {
 	if n := d.get("linux", "cgroupsPath"); n != nil && n.text != "" {
 		d.note("%s: /linux/cgroupsPath: %s", d.author(n), why)
 	}
+}
+
+// maps tells whether the document's own mapping, if it has one, has a container
+// id; what is "uid" or "gid".
+func (d *Doc) maps(what string, id int64) bool {
+	ranges := list(d.get("linux", what+"Mappings"))
+	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(e *node) bool { return inRange(e, id) })
+}
+
+// rlimitNumbers are the limits that a user's session usually has.
+var rlimitNumbers = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
+	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
+	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
+	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
 
 // author is who is to be told about a value: the last edit that had a hand in

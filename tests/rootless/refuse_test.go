@@ -239,6 +239,11 @@ func TestPitfalls(t *testing.T) {
 		{u, []string{"--set", "/linux/cgroupsPath=/x"}, []string{"/linux/cgroupsPath"}},
 		{u, []string{"--oom-score-adj", "-100"}, []string{"`--oom-score-adj -100`"}},
 		{u, []string{"--oom-score-adj", "100"}, nil},
+		{u, []string{"--tmpfs", "/x:uid=70000"}, []string{"`--tmpfs /x:uid=70000`", "uid=70000"}},
+		{u, []string{"--tmpfs", "/x:uid=999"}, nil},
+		{u, []string{"--ulimit", "nofile=4000000000"}, []string{"`--ulimit nofile=4000000000`", "RLIMIT_NOFILE"}},
+		{u, []string{"--ulimit", "nofile=10"}, nil},
+		{u, []string{"--device", "/dev/full"}, nil},
 		{u, []string{"--net", "host"}, nil}, // /sys becomes a bind
 		{u, []string{"--net", "private"}, nil},
 		{u, []string{"--template", "docker"}, nil},

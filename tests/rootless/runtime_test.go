@@ -151,7 +151,7 @@ func TestRun(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := *c.h
 			h.t = t
-			b := h.bundle(stream, "b", append(append(c.args, plain...), "--", "/probe", "ids")...)
+			b := h.bundle(stream, "b", append(append(c.args, plain...), "--device", "/dev/full:/dev/there", "--", "/probe", "ids")...)
 			for _, r := range runtimes {
 				t.Run(r.name, func(t *testing.T) {
 					h.t = t
@@ -171,6 +171,7 @@ func TestRun(t *testing.T) {
 						}
 					}
 					in(0, 0, "uid 0 euid 0 gid 0 egid 0", "/probe", "ids")
+					in(0, 1, "error: write /dev/there: no space left on device", "/probe", "write", "/dev/there")
 					if !c.mapped {
 						in(0, 0, "/data 0:0 700\n/data/file 0:0 600\n/suid 0:0 4755", "/probe", "owner", "/data", "/data/file", "/suid")
 						return
