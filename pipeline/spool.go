@@ -125,8 +125,8 @@ func memberName(name string) (string, error) {
 }
 
 func (a *archive) has(name string) bool {
-	_, err := a.find(name)
-	return err == nil
+	_, ok := a.members[name]
+	return ok
 }
 
 // find returns the file called name. Links are followed, within the archive:

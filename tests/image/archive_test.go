@@ -1,0 +1,620 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"ocibundle/tests/hostile/observe"
+	"ocibundle/tests/hostile/tarscript"
+	"ocibundle/tests/testenv"
+)
+
+// The names of the media types (image-spec, media-types.md).
+const (
+	typeIndex    = "application/vnd.oci.image.index.v1+json"
+	typeManifest = "application/vnd.oci.image.manifest.v1+json"
+	typeConfig   = "application/vnd.oci.image.config.v1+json"
+	typeLayer    = "application/vnd.oci.image.layer.v1.tar"
+)
+
+type object = map[string]any
+
+// archiver puts an archive together, in which anything may be wrong.
+type archiver struct {
+	t       *testing.T
+	members []tar.Header
+	bodies  [][]byte
+	sums    func() hash.Hash // of the digests; nil: SHA-256
+}
+
+func (a *archiver) add(name string, body []byte) {
+	a.members = append(a.members, tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644})
+	a.bodies = append(a.bodies, body)
+}
+
+func (a *archiver) link(typ byte, name, target string) {
+	a.members = append(a.members, tar.Header{Typeflag: typ, Name: name, Linkname: target})
+	a.bodies = append(a.bodies, nil)
+}
+
+func (a *archiver) digest(b []byte) string {
+	if a.sums == nil {
+		return fmt.Sprintf("sha256:%x", sha256.Sum256(b))
+	}
+	h := a.sums()
+	h.Write(b)
+	return fmt.Sprintf("sha512:%x", h.Sum(nil))
+}
+
+// blob adds a blob, once, and returns its descriptor.
+func (a *archiver) blob(typ string, b []byte) object {
+	d := a.digest(b)
+	name := "blobs/" + strings.Replace(d, ":", "/", 1)
+	if !slices.ContainsFunc(a.members, func(h tar.Header) bool { return h.Name == name }) {
+		a.add(name, b)
+	}
+	return object{"mediaType": typ, "digest": d, "size": len(b)}
+}
+
+func (a *archiver) json(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return b
+}
+
+// layer makes a layer of a script.
+func (a *archiver) layer(script string) []byte {
+	b, err := tarscript.Build(script, nil)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return b
+}
+
+func gzipped(b []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	w.Write(b)
+	w.Close()
+	return out.Bytes()
+}
+
+func zstandard(b []byte) []byte {
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err)
+	}
+	return w.EncodeAll(b, nil)
+}
+
+// config makes an image's config for layers.
+func (a *archiver) config(platform string, layers ...[]byte) object {
+	if platform == "" {
+		platform = "linux/" + runtime.GOARCH
+	}
+	parts := append(strings.Split(platform, "/"), "")
+	ids := []string{}
+	for _, l := range layers {
+		ids = append(ids, a.digest(l))
+	}
+	c := object{"os": parts[0], "architecture": parts[1], "config": object{"Cmd": []string{"/x"}}, "rootfs": object{"type": "layers", "diff_ids": ids}}
+	if parts[2] != "" {
+		c["variant"] = parts[2]
+	}
+	return c
+}
+
+// manifest adds a manifest with its config and layers, and returns its descriptor.
+func (a *archiver) manifest(config object, layers ...[]byte) object {
+	m := object{"schemaVersion": 2, "mediaType": typeManifest, "config": a.blob(typeConfig, a.json(config))}
+	list := []object{}
+	for _, l := range layers {
+		list = append(list, a.blob(typeLayer, l))
+	}
+	m["layers"] = list
+	return a.blob(typeManifest, a.json(m))
+}
+
+// image adds an image of one layer with the file x, which says what it is for.
+func (a *archiver) image(platform string) object {
+	l := a.layer("file x = " + cmpOr(platform, "linux/"+runtime.GOARCH))
+	return a.manifest(a.config(platform, l), l)
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// forPlatform says in a descriptor what it is for.
+func forPlatform(d object, platform string) object {
+	parts := append(strings.Split(platform, "/"), "")
+	p := object{"os": parts[0], "architecture": parts[1]}
+	if parts[2] != "" {
+		p["variant"] = parts[2]
+	}
+	d = maps.Clone(d)
+	d["platform"] = p
+	return d
+}
+
+func annotated(d object, pairs ...string) object {
+	d = maps.Clone(d)
+	all := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		all[pairs[i]] = pairs[i+1]
+	}
+	d["annotations"] = all
+	return d
+}
+
+func named(d object, name string) object {
+	return annotated(d, "org.opencontainers.image.ref.name", name)
+}
+
+// index makes an index of descriptors.
+func (a *archiver) index(list ...object) object {
+	return object{"schemaVersion": 2, "mediaType": typeIndex, "manifests": list}
+}
+
+// layout adds what makes an image layout, index.json last.
+func (a *archiver) layout(list ...object) {
+	a.add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
+	a.add("index.json", a.json(a.index(list...)))
+}
+
+// docker adds an image in the old form of docker save.
+func (a *archiver) docker(config object, layers ...[]byte) object {
+	text := a.json(config)
+	name := strings.TrimPrefix(a.digest(text), "sha256:") + ".json"
+	a.add(name, text)
+	var names []string
+	for i, l := range layers {
+		n := fmt.Sprintf("%02d/layer.tar", i)
+		a.add(n, l)
+		names = append(names, n)
+	}
+	return object{"Config": name, "RepoTags": []string{"x:latest"}, "Layers": names}
+}
+
+func (a *archiver) bytes() []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i, h := range a.members {
+		h.Size = int64(len(a.bodies[i]))
+		if err := w.WriteHeader(&h); err != nil {
+			a.t.Fatal(err)
+		}
+		w.Write(a.bodies[i])
+	}
+	if err := w.Close(); err != nil {
+		a.t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// other is an architecture that this machine is not.
+var other = map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+
+// archiveCase is an archive and what becomes of it.
+type archiveCase struct {
+	name   string
+	make   func(a *archiver)
+	raw    func(a *archiver) []byte // where it is no archive
+	flags  []string
+	code   int
+	stderr string // a regular expression; empty: silence
+	tree   string // in tarscript
+}
+
+func cases() []archiveCase {
+	host := "linux/" + runtime.GOARCH
+	here := "file x = " + host
+	single := func(f func(a *archiver, m object)) func(*archiver) {
+		return func(a *archiver) {
+			l := a.layer(here)
+			m := object{"schemaVersion": 2, "config": a.blob(typeConfig, a.json(a.config("", l))), "layers": []object{a.blob(typeLayer, l)}}
+			f(a, m)
+			a.layout(a.blob(typeManifest, a.json(m)))
+		}
+	}
+	configured := func(f func(c object)) func(*archiver) {
+		return func(a *archiver) {
+			l := a.layer(here)
+			c := a.config("", l)
+			f(c)
+			a.layout(a.manifest(c, l))
+		}
+	}
+	packed := func(pack func([]byte) []byte) func(*archiver) {
+		return func(a *archiver) {
+			one, two := a.layer(here+"\nfile gone = g"), a.layer("file .wh.gone\nfile y = y")
+			a.layout(a.manifest(a.config("", one, two), pack(one), pack(two)))
+		}
+	}
+	docker := func(f func(a *archiver, d object)) func(*archiver) {
+		return func(a *archiver) {
+			l := a.layer(here)
+			d := a.docker(a.config("", l), l)
+			f(a, d)
+			a.add("manifest.json", a.json([]object{d}))
+		}
+	}
+	several := func(a *archiver) {
+		a.layout(a.blob(typeIndex, a.json(a.index(
+			forPlatform(a.image("linux/"+other), "linux/"+other),
+			forPlatform(a.image("linux/arm/v6"), "linux/arm/v6"),
+			forPlatform(a.image("linux/arm/v7"), "linux/arm/v7"),
+			annotated(forPlatform(a.manifest(object{}, []byte("{}")), "unknown/unknown"), "vnd.docker.reference.type", "attestation-manifest"),
+			forPlatform(a.image("linux/riscv64"), "linux/riscv64"),
+			forPlatform(a.image("windows/"+runtime.GOARCH), "windows/"+runtime.GOARCH),
+			forPlatform(a.image(""), host)))))
+	}
+	hostile := func(script string) func(*archiver) {
+		return func(a *archiver) {
+			one, two := a.layer("dir d\nfile d/f = f"), a.layer(script)
+			a.layout(a.manifest(a.config("", one, two), one, two))
+		}
+	}
+	list := []archiveCase{
+		{name: "a layout", make: func(a *archiver) { a.layout(a.image("")) }, tree: here},
+		{name: "index.json first", make: func(a *archiver) {
+			a.layout(a.image(""))
+			slices.Reverse(a.members)
+			slices.Reverse(a.bodies)
+		}, tree: here},
+		{name: "names with dots", make: func(a *archiver) {
+			a.layout(a.image(""))
+			for i := range a.members {
+				a.members[i].Name = "./" + a.members[i].Name
+			}
+		}, tree: here},
+		{name: "no oci-layout", make: func(a *archiver) { a.add("index.json", a.json(a.index(a.image("")))) }, tree: here},
+		{name: "gzip", make: packed(gzipped), tree: here + "\nfile y = y"},
+		{name: "zstd", make: packed(zstandard), tree: here + "\nfile y = y"},
+		{name: "a chain of zstd frames", make: packed(func(b []byte) []byte { return append(zstandard(b[:700]), zstandard(b[700:])...) }), tree: here + "\nfile y = y"},
+		{name: "sha512", make: func(a *archiver) {
+			a.sums = sha512.New
+			packed(gzipped)(a)
+		}, tree: here + "\nfile y = y"},
+		{name: "all of it in gzip", raw: func(a *archiver) []byte { a.layout(a.image("")); return gzipped(a.bytes()) }, tree: here},
+		{name: "no layers", make: func(a *archiver) { a.layout(a.manifest(a.config(""))) }, tree: ""},
+		{name: "an empty layer", make: func(a *archiver) {
+			l := a.layer(here)
+			a.layout(a.manifest(a.config("", l, make([]byte, 1024), nil), l, gzipped(make([]byte, 1024)), nil))
+		}, tree: here},
+		{name: "the same layer twice", make: func(a *archiver) {
+			l, w := a.layer(here), a.layer("file .wh.x")
+			a.layout(a.manifest(a.config("", l, w, l), l, w, l))
+		}, tree: here},
+		{name: "many layers", make: func(a *archiver) {
+			var all [][]byte
+			for i := range 200 {
+				all = append(all, a.layer(fmt.Sprintf("file f%d = %d\nfile .wh.f%d", i, i, i-1)))
+			}
+			a.layout(a.manifest(a.config("", all...), all...))
+		}, tree: "file f199 = 199"},
+
+		// Platforms.
+		{name: "for several, this machine", make: several, tree: here},
+		{name: "for several, another", make: several, flags: []string{"--platform", "linux/riscv64"}, tree: "file x = linux/riscv64",
+			stderr: "warning: the image is for linux/riscv64, and this machine is " + host},
+		{name: "for several, a variant", make: several, flags: []string{"--platform", "linux/arm/v6"}, tree: "file x = linux/arm/v6", stderr: "warning"},
+		{name: "for several, the usual variant", make: several, flags: []string{"--platform", "linux/arm"}, tree: "file x = linux/arm/v7", stderr: "warning"},
+		{name: "for several, an absent one", make: several, flags: []string{"--platform", "linux/s390x"}, code: 4,
+			stderr: "not for linux/s390x: it is for linux/" + other + ", linux/arm/v6, linux/arm, linux/riscv64, windows.*\n.*hint: --platform"},
+		{name: "for several, not for this machine", make: func(a *archiver) {
+			a.layout(a.blob(typeIndex, a.json(a.index(forPlatform(a.image("linux/riscv64"), "linux/riscv64"), forPlatform(a.image("linux/s390x"), "linux/s390x")))))
+		}, code: 4, stderr: "not for " + host + ": it is for linux/riscv64, linux/s390x"},
+		{name: "for several, of which one is there", make: func(a *archiver) {
+			away := &archiver{t: a.t}
+			a.layout(a.blob(typeIndex, a.json(a.index(forPlatform(away.image(""), host), forPlatform(a.image("linux/"+other), "linux/"+other)))))
+		}, tree: "file x = linux/" + other, stderr: "warning: the image is for linux/" + other},
+		{name: "for several, in index.json", make: func(a *archiver) {
+			a.layout(named(forPlatform(a.image("linux/"+other), "linux/"+other), "x"), named(forPlatform(a.image(""), host), "x"))
+		}, tree: here},
+		{name: "for one, another", make: func(a *archiver) { a.layout(a.image("linux/" + other)) }, tree: "file x = linux/" + other, stderr: "warning: the image is for linux/" + other},
+		{name: "for one, wanted", make: func(a *archiver) { a.layout(a.image("")) }, flags: []string{"--platform", host}, tree: here},
+		{name: "for one, another wanted", make: func(a *archiver) { a.layout(a.image("")) }, flags: []string{"--platform", "linux/" + other}, code: 4,
+			stderr: "not for linux/" + other + ": it is for " + host},
+		{name: "for one, another wanted, docker", make: docker(func(*archiver, object) {}), flags: []string{"--platform", "linux/" + other}, code: 4,
+			stderr: "not for linux/" + other + ": it is for " + host},
+		{name: "for one, by another name", make: func(a *archiver) { a.layout(a.image("linux/amd64")) }, flags: []string{"--platform", "linux/x86_64/v1", "-q"}, tree: "file x = linux/amd64"},
+		{name: "windows", make: func(a *archiver) { a.layout(a.image("windows/amd64")) }, code: 4, stderr: "it is for windows/amd64"},
+
+		// Which image.
+		{name: "two images", make: func(a *archiver) { a.layout(named(a.image(""), "a:1"), named(a.image("linux/"+other), "b:1")) }, code: 2,
+			stderr: "the archive has 2 images: a:1, b:1\nocibundle: hint: save one image alone"},
+		{name: "two images without names", make: func(a *archiver) { a.layout(a.image(""), a.image("linux/"+other)) }, code: 2, stderr: "has 2 images: sha256:[0-9a-f]*, sha256"},
+		{name: "one image with two names", make: func(a *archiver) { d := a.image(""); a.layout(named(d, "a:1"), named(d, "b:1")) }, tree: here},
+		{name: "two images, docker", make: func(a *archiver) {
+			l, m := a.layer("file a = a"), a.layer("file b = b")
+			one, two := a.docker(a.config("", l), l), (&archiver{t: a.t}).docker(a.config("", m), m)
+			two["RepoTags"] = []string{"y:1", "y:2"}
+			a.add("manifest.json", a.json([]object{one, two}))
+		}, code: 2, stderr: "has 2 images: x:latest, y:1 = y:2"},
+		{name: "a signature beside it", make: func(a *archiver) {
+			sig := a.image("")
+			sig["artifactType"] = "application/vnd.dev.cosign"
+			a.layout(a.image(""), sig, object{"mediaType": "text/plain", "digest": a.digest(nil), "size": 0})
+		}, tree: here},
+		{name: "nothing but a signature", make: func(a *archiver) {
+			a.layout(object{"mediaType": "text/plain", "digest": a.digest(nil), "size": 0})
+		}, code: 3, stderr: "index.json: it names no image"},
+		{name: "an artifact", make: single(func(a *archiver, m object) {
+			m["config"] = a.blob("application/vnd.cncf.helm.config.v1+json", []byte("{}"))
+		}), code: 3,
+			stderr: "not of an image"},
+
+		// Digests and sizes.
+		{name: "another manifest", make: func(a *archiver) {
+			a.layout(a.image(""))
+			for i, h := range a.members {
+				if bytes.Contains(a.bodies[i], []byte(typeConfig)) && h.Name != "index.json" {
+					a.bodies[i] = bytes.Replace(a.bodies[i], []byte(`"schemaVersion":2`), []byte(`"schemaVersion":3`), 1)
+				}
+			}
+		}, code: 3, stderr: "the manifest sha256:[0-9a-f]*: verify the digest: it is sha256:"},
+		{name: "another config", make: func(a *archiver) {
+			a.layout(a.image(""))
+			for i := range a.members {
+				a.bodies[i] = bytes.Replace(a.bodies[i], []byte(`["/x"]`), []byte(`["/y"]`), 1)
+			}
+		}, code: 3, stderr: "the image's config sha256:[0-9a-f]*: verify the digest"},
+		{name: "another layer", make: func(a *archiver) {
+			a.layout(a.image(""))
+			a.bodies[1][0x200] = 'X'
+		}, code: 3, stderr: `layer 1 of 1 \(sha256:[0-9a-f]*\): verify the digest`},
+		{name: "another layer, in gzip", make: func(a *archiver) {
+			packed(gzipped)(a)
+			i := slices.IndexFunc(a.bodies, func(b []byte) bool { return bytes.HasPrefix(b, []byte{0x1f, 0x8b}) })
+			a.bodies[i][len(a.bodies[i])/2] ^= 1
+		}, code: 3, stderr: `layer [12] of 2 \(sha256:[0-9a-f]*\): verify the digest`},
+		{name: "another diff id", make: func(a *archiver) {
+			l := a.layer(here)
+			a.layout(a.manifest(a.config("", a.layer("file x = y")), gzipped(l)))
+		}, code: 3, stderr: `layer 1 of 1 .*: verify the digest: it is sha256`},
+		{name: "another diff id of an upper layer", make: func(a *archiver) {
+			l := a.layer(here)
+			a.layout(a.manifest(a.config("", l, a.layer("file x = y")), l, zstandard(l)))
+		}, code: 3, stderr: `layer 2 of 2 .*: verify the digest: it is sha256`},
+		{name: "another layer, docker", make: docker(func(a *archiver, d object) { a.bodies[1] = a.layer("file x = y") }), code: 3, stderr: `layer 1 of 1 .*: verify the digest`},
+		{name: "another config, docker", make: docker(func(a *archiver, d object) { a.bodies[0] = bytes.Replace(a.bodies[0], []byte("/x"), []byte("/y"), 1) }), code: 3,
+			stderr: `the image's config [0-9a-f]*.json: verify the digest`},
+		{name: "another size", make: single(func(a *archiver, m object) { m["config"].(object)["size"] = 5 }), code: 3, stderr: "its descriptor says 5"},
+		{name: "another size of a layer", make: single(func(a *archiver, m object) { m["layers"].([]object)[0]["size"] = 5 }), code: 3, stderr: "layer 1 .* its descriptor says 5"},
+		{name: "no digest", make: single(func(a *archiver, m object) { delete(m["config"].(object), "digest") }), code: 3, stderr: "no digest"},
+		{name: "a digest of another kind", make: single(func(a *archiver, m object) { m["config"].(object)["digest"] = "md5:d41d8cd98f00b204e9800998ecf8427e" }), code: 3,
+			stderr: "md5"},
+		{name: "a digest that goes up", make: single(func(a *archiver, m object) { m["config"].(object)["digest"] = "sha256:../../../../etc/passwd" }), code: 3, stderr: "hash"},
+		{name: "a blob that is not there", make: single(func(a *archiver, m object) { m["layers"].([]object)[0]["digest"] = a.digest([]byte("nowhere")) }), code: 3,
+			stderr: "layer 1 sha256:[0-9a-f]*: .*does not have it"},
+		{name: "the stream's digest", make: func(a *archiver) { a.layout(a.image("")) }, flags: []string{"--digest", "sha256:" + strings.Repeat("0", 64)}, code: 3, stderr: "the stream is sha256:"},
+
+		// Documents.
+		{name: "more layers than ids", make: func(a *archiver) { l := a.layer(here); a.layout(a.manifest(a.config("", l), l, l)) }, code: 3, stderr: "has 2 layers, and the image's config has 1"},
+		{name: "fewer layers than ids, docker", make: docker(func(a *archiver, d object) { d["Layers"] = []string{} }), code: 3, stderr: "names 0 layers, and the image's config has 1"},
+		{name: "an index and a manifest in one", make: single(func(a *archiver, m object) { m["manifests"] = []object{} }), code: 3, stderr: "an index and a manifest in one"},
+		{name: "a manifest that says to be an index", make: single(func(a *archiver, m object) { m["mediaType"] = typeIndex }), code: 3, stderr: "not a manifest"},
+		{name: "an index that says to be a manifest", make: func(a *archiver) {
+			i := a.index(a.image(""))
+			i["mediaType"] = typeManifest
+			a.add("index.json", a.json(i))
+		}, code: 3, stderr: "not an index"},
+		{name: "indexes without number", make: func(a *archiver) {
+			var list []object
+			for range 100 {
+				list = append(list, a.blob(typeIndex, a.json(a.index())))
+			}
+			a.layout(a.blob(typeIndex, a.json(a.index(list...))))
+		}, code: 4, stderr: "more than 64 indexes"},
+		{name: "a manifest too large", make: single(func(a *archiver, m object) { m["annotations"] = object{"x": strings.Repeat("x", 5<<20)} }), code: 4, stderr: "more than the 4194304"},
+		{name: "no JSON", make: func(a *archiver) { a.add("index.json", []byte("index")) }, code: 3, stderr: "index.json: invalid"},
+		{name: "more than JSON", make: func(a *archiver) { a.add("index.json", append(a.json(a.index(a.image(""))), "{}"...)) }, code: 3, stderr: "index.json: invalid"},
+		{name: "no list, docker", make: func(a *archiver) { a.add("manifest.json", []byte("{}")) }, code: 3, stderr: "manifest.json: "},
+		{name: "an empty list, docker", make: func(a *archiver) { a.add("manifest.json", []byte("[]")) }, code: 3, stderr: "names no image"},
+		{name: "not layers", make: configured(func(c object) { c["rootfs"].(object)["type"] = "squashfs" }), code: 3, stderr: "squashfs"},
+		{name: "too many layers", make: func(a *archiver) {
+			l := a.layer(here)
+			all := slices.Repeat([][]byte{l}, 5000)
+			a.layout(a.manifest(a.config("", all...), all...))
+		}, code: 4, stderr: "5000 layers, more than 4096"},
+		{name: "an encrypted layer", make: single(func(a *archiver, m object) { m["layers"].([]object)[0]["mediaType"] = typeLayer + "+encrypted" }), code: 4, stderr: "encrypted"},
+
+		// The image's own config.
+		{name: "a config of the wrong type", make: configured(func(c object) { c["config"] = object{"Env": "FOO=bar"} }), code: 3, stderr: "the image's config"},
+		{name: "a container's config", make: configured(func(c object) {
+			c["HostConfig"], c["Config"] = object{"Binds": []string{"/:/host"}}, object{}
+			c["State"], c["Path"] = object{}, "/x"
+		}), code: 3, stderr: "the image's config"},
+		{name: "a directory of the host", make: configured(func(c object) { c["config"] = object{"WorkingDir": "/proc/self/fd/7"} }), code: 3, stderr: "/proc/self/fd/7"},
+		{name: "a user that is not there", make: configured(func(c object) { c["config"] = object{"Cmd": []string{"/x"}, "User": "nobody"} }), code: 2, stderr: "nobody"},
+		{name: "an edit that fails", make: func(a *archiver) { a.layout(a.image("")) }, flags: []string{"--test", "/process/cwd=/nowhere"}, code: 2, stderr: "--test /process/cwd=/nowhere"},
+		{name: "an edit of what the image has", make: func(a *archiver) { a.layout(a.image("")) }, flags: []string{"--test", `/process/args=["/x"]`, "--replace", "/process/args/0=/y"}, tree: here},
+
+		// The members of the archive.
+		{name: "docker", make: docker(func(*archiver, object) {}), tree: here},
+		{name: "a config of any name, docker", make: docker(func(a *archiver, d object) { a.members[0].Name = "config.json"; d["Config"] = "./config.json" }), tree: here},
+		{name: "a layer as a symlink, docker", make: docker(func(a *archiver, d object) {
+			a.link(tar.TypeSymlink, "a/b/layer.tar", "../../00/layer.tar")
+			a.link(tar.TypeLink, "hard.tar", "./a/b/layer.tar")
+			d["Layers"] = []string{"hard.tar"}
+		}), tree: here},
+		{name: "a layer in gzip, docker", make: docker(func(a *archiver, d object) { a.bodies[1] = gzipped(a.bodies[1]) }), tree: here},
+		{name: "a symlink out", make: docker(func(a *archiver, d object) {
+			a.link(tar.TypeSymlink, "l", "../../../../../etc/passwd")
+			d["Layers"] = []string{"l"}
+		}), code: 4, stderr: `"l": the link to "../../../../../etc/passwd" leads out`},
+		{name: "an absolute symlink", make: docker(func(a *archiver, d object) { a.link(tar.TypeSymlink, "l", "/etc/passwd"); d["Config"] = "l" }), code: 4, stderr: "leads out"},
+		{name: "a hard link out", make: docker(func(a *archiver, d object) { a.link(tar.TypeLink, "l", "../etc/passwd"); d["Config"] = "l" }), code: 4, stderr: "leads out"},
+		{name: "a symlink to nowhere", make: docker(func(a *archiver, d object) { a.link(tar.TypeSymlink, "l", "nowhere"); d["Config"] = "l" }), code: 3, stderr: `a link to "nowhere"`},
+		{name: "symlinks in a circle", make: docker(func(a *archiver, d object) {
+			a.link(tar.TypeSymlink, "l", "m")
+			a.link(tar.TypeSymlink, "m", "l")
+			d["Config"] = "l"
+		}), code: 3, stderr: "without an end"},
+		{name: "index.json as a symlink out", make: func(a *archiver) { a.link(tar.TypeSymlink, "index.json", "/etc/passwd") }, code: 4, stderr: "leads out"},
+		{name: "a blob as a symlink out", make: func(a *archiver) {
+			a.layout(a.image(""))
+			a.members[0] = tar.Header{Typeflag: tar.TypeSymlink, Name: a.members[0].Name, Linkname: "../../../../etc/passwd"}
+			a.bodies[0] = nil
+		}, code: 4, stderr: "leads out"},
+		{name: "a layer's name that goes up", make: docker(func(a *archiver, d object) { d["Layers"] = []string{"../../etc/passwd"} }), code: 4, stderr: "goes up"},
+		{name: "a config's name that goes up", make: docker(func(a *archiver, d object) { d["Config"] = "../../etc/passwd" }), code: 4, stderr: "goes up"},
+		{name: "a member's name that goes up", make: func(a *archiver) { a.layout(a.image("")); a.add("../x", nil) }, code: 4, stderr: `"../x": .*goes up`},
+		{name: "a layer that is not there", make: docker(func(a *archiver, d object) { d["Layers"] = []string{"/etc/passwd"} }), code: 3, stderr: `"etc/passwd": the image archive does not have it`},
+		{name: "two members of a name", make: func(a *archiver) { a.layout(a.image("")); a.add("./index.json", []byte("{}")) }, code: 3, stderr: "two members of this name"},
+		{name: "a device", make: func(a *archiver) { a.layout(a.image("")); a.link(tar.TypeChar, "dev", "") }, code: 3, stderr: "no part of an image archive"},
+		{name: "members without number", make: func(a *archiver) {
+			for i := range 70000 {
+				a.add(fmt.Sprint(i), nil)
+			}
+		}, code: 4, stderr: "too many members"},
+		{name: "names without measure", make: func(a *archiver) {
+			for i := range 40 {
+				a.add(fmt.Sprint(i)+strings.Repeat("/x", 400<<10), nil)
+			}
+		}, code: 4, stderr: "too many members"},
+
+		// The stream.
+		{name: "an export", raw: func(a *archiver) []byte { return a.layer("dir etc\nfile etc/passwd = x") }, code: 3,
+			stderr: "neither index.json nor manifest.json\nocibundle: hint: --image .*\nocibundle: hint: without --image"},
+		{name: "nothing", raw: func(a *archiver) []byte { return nil }, code: 3, stderr: "no entries"},
+		{name: "cut", raw: func(a *archiver) []byte { a.layout(a.image("")); b := a.bytes(); return b[:len(b)-1024] }, code: 3, stderr: "end-of-archive"},
+		{name: "cut in a layer", raw: func(a *archiver) []byte { a.layout(a.image("")); return a.bytes()[:1200] }, code: 3, stderr: "end-of-archive"},
+		{name: "more behind it", raw: func(a *archiver) []byte { a.layout(a.image("")); return append(a.bytes(), "more"...) }, code: 3, stderr: "more data"},
+		{name: "cut gzip", raw: func(a *archiver) []byte { a.layout(a.image("")); b := gzipped(a.bytes()); return b[:len(b)-6] }, code: 3, stderr: "gzip"},
+		{name: "a layer cut in gzip", make: func(a *archiver) {
+			l := a.layer(here)
+			z := gzipped(l)
+			a.layout(a.manifest(a.config("", l), z[:len(z)-9]))
+		}, code: 3, stderr: "layer 1 of 1 .*gzip"},
+		{name: "more behind a layer in gzip", make: func(a *archiver) {
+			l := a.layer(here)
+			a.layout(a.manifest(a.config("", l), append(gzipped(l), "more"...)))
+		}, code: 3, stderr: "layer 1 of 1 .*gzip"},
+		{name: "a layer that is no tar", make: func(a *archiver) {
+			l := bytes.Repeat([]byte("no tar "), 1000)
+			a.layout(a.manifest(a.config("", l), l))
+		}, code: 3, stderr: "layer 1 of 1 "},
+
+		// Limits.
+		{name: "too many bytes", make: func(a *archiver) { a.layout(a.image("")) }, flags: []string{"--max-bytes", "3k"}, code: 4, stderr: "more than 3072 bytes\nocibundle: hint: --max-bytes"},
+		{name: "too many bytes in a layer", make: func(a *archiver) {
+			l := a.layer("file x body=zeros:10000000")
+			a.layout(a.manifest(a.config("", l), zstandard(l)))
+		}, flags: []string{"--max-bytes", "1m"}, code: 4, stderr: "layer 1 of 1 .*more than 1048576 bytes\nocibundle: hint: --max-bytes"},
+		{name: "too many bytes in all layers", make: func(a *archiver) {
+			l := a.layer("file x body=zeros:600000")
+			z := zstandard(l)
+			a.layout(a.manifest(a.config("", l, l), z, z))
+		}, flags: []string{"--max-bytes", "1m"}, code: 4, stderr: "layer 2 of 2 .*more than 1048576 bytes"},
+		{name: "as many bytes as there may be", make: func(a *archiver) {
+			l := a.layer("file x body=zeros:500000")
+			z := zstandard(l)
+			a.layout(a.manifest(a.config("", l, l), z, z))
+		}, flags: []string{"--max-bytes", "1m"}, tree: "file x body=zeros:500000"},
+		{name: "too many entries", make: hostile("file x = x\nfile y = y"), flags: []string{"--max-entries", "3"}, code: 4, stderr: "layer 2 of 2 .*more than 3 entries"},
+		{name: "as many entries as there may be", make: hostile("file x = x\nfile y = y"), flags: []string{"--max-entries", "4"}, tree: "dir d\nfile d/f = f\nfile x = x\nfile y = y"},
+
+		// Hostile layers: the rest of them runs with the other hostile streams.
+		{name: "a layer that goes up", make: hostile("file ../../x = x"), code: 4, stderr: `layer 2 of 2 .*"../../x"`},
+		{name: "a whiteout of the root", make: hostile("file .wh."), code: 3, stderr: `layer 2 of 2 .*".wh."`},
+		{name: "a whiteout of what is above", make: hostile("file d/.wh..."), code: 3, stderr: `layer 2 of 2 .*"d/.wh..."`},
+		{name: "a whiteout behind a symlink", make: func(a *archiver) {
+			one, two := a.layer("dir etc\nfile etc/passwd = x\nsym l -> etc"), a.layer("file l/.wh.passwd\nfile l/.wh..wh..opq")
+			a.layout(a.manifest(a.config("", one, two), one, two))
+		}, tree: "dir etc\nfile etc/passwd = x\nsym l -> etc", stderr: "warning: not kept: 1 whiteouts behind a symlink, the first at \"l/.wh.passwd\""},
+	}
+	for _, p := range []string{"linux", "linux/", "/amd64", "linux/arm/v7/x", "windows/amd64", ""} {
+		list = append(list, archiveCase{name: fmt.Sprintf("--platform %q", p), make: func(a *archiver) { a.layout(a.image("")) },
+			flags: []string{"--platform", p}, code: 2, stderr: "--platform"})
+	}
+	return list
+}
+
+// TestArchives makes bundles of archives that are right and of archives that are wrong,
+// and looks at what is left.
+func TestArchives(t *testing.T) {
+	bin := testenv.Binary(t)
+	seen := map[string]bool{}
+	for _, tt := range cases() {
+		if seen[tt.name] {
+			t.Errorf("%q is there twice", tt.name)
+		}
+		seen[tt.name] = true
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a := &archiver{t: t}
+			var archive []byte
+			if tt.raw != nil {
+				archive = tt.raw(a)
+			} else {
+				tt.make(a)
+				archive = a.bytes()
+			}
+			work := testenv.Dir(t)
+			cmd := exec.CommandContext(t.Context(), bin, append([]string{"--image", "-o", filepath.Join(work, "b")}, tt.flags...)...)
+			var stdout, stderr bytes.Buffer
+			cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Dir = bytes.NewReader(archive), &stdout, &stderr, work
+			if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			if code := cmd.ProcessState.ExitCode(); code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			want := "(?s)" + tt.stderr
+			if tt.stderr == "" {
+				want = "^$"
+			}
+			if !regexp.MustCompile(want).Match(stderr.Bytes()) || stdout.Len() > 0 {
+				t.Errorf("stderr %q, want %q; stdout %q", stderr.Bytes(), tt.stderr, stdout.Bytes())
+			}
+			left, err := os.ReadDir(work)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.code != 0 {
+				if len(left) > 0 {
+					t.Errorf("left: %v", left)
+				}
+				return
+			}
+			if len(left) != 1 {
+				t.Errorf("left beside the bundle: %v", left)
+			}
+			got, err := observe.Record(filepath.Join(work, "b", "rootfs"), observe.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			declared, err := tarscript.Parse(tt.tree, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, wrong := range got.Compare(declared) {
+				t.Error(wrong)
+			}
+		})
+	}
+}
