@@ -19,6 +19,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"ocibundle/pipeline"
 	"ocibundle/specedit"
 )
 
@@ -219,7 +220,10 @@ func editBundle(dir string, edits []specedit.Edit) (warnings []string, err error
 	defer rootfs.Close()
 
 	plan := specedit.Plan{Base: old, BaseLabel: filepath.Join(dir, "config.json"), Edits: edits,
-		Host: specedit.Host{CgroupV2: unifiedCgroups(), Rootless: os.Geteuid() != 0}}
+		Host: specedit.Host{CgroupV2: unifiedCgroups()}}
+	if os.Geteuid() != 0 {
+		plan.Host.Rootless, plan.Host.HardLimits = true, pipeline.HardLimits()
+	}
 	config, err := plan.Build(specedit.RootUsers{Root: rootfs})
 	if err != nil {
 		return nil, err

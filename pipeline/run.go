@@ -221,11 +221,15 @@ func (c *Config) settle(res *Result) {
 func Host(ids userns.State) specedit.Host {
 	var fs unix.Statfs_t
 	v2 := unix.Statfs("/sys/fs/cgroup", &fs) == nil && int64(fs.Type) == unix.CGROUP2_SUPER_MAGIC
-	return specedit.Host{
+	h := specedit.Host{
 		CgroupV2: v2,
 		Rootless: ids.Rootless && !ids.Host.Empty(),
 		Mapping:  ids.Host,
 	}
+	if h.Rootless {
+		h.HardLimits = HardLimits()
+	}
+	return h
 }
 
 // finish checks that the stream was read to its end and is the one announced.

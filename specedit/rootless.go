@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // warnRootless notes what a valid document asks for and a runtime will refuse,
@@ -44,11 +42,10 @@ func (d *Doc) warnRootless() {
 		d.note("%s: an ordinary user's runc refuses /process/user/additionalGids, crun takes it", d.author(n.list[0]))
 	}
 	for _, r := range list(d.get("process", "rlimits")) {
-		var own unix.Rlimit
-		which, known := rlimitNumbers[r.member("type").text]
+		kind := r.member("type").text
 		hard, err := strconv.ParseUint(r.member("hard").text, 10, 64)
-		if known && err == nil && unix.Prlimit(0, which, nil, &own) == nil && hard > own.Max {
-			d.note("%s: %s is %d, and an ordinary user may not raise it above %d here", d.author(r), r.member("type").text, hard, own.Max)
+		if own, known := d.host.HardLimits[kind]; known && err == nil && hard > own {
+			d.note("%s: %s is %d, and an ordinary user may not raise it above %d here", d.author(r), kind, hard, own)
 		}
 	}
 	why := "runc refuses it from an ordinary user, crun ignores it: control groups of version 1 cannot be delegated"
@@ -70,15 +67,6 @@ func (d *Doc) warnRootless() {
 func (d *Doc) maps(what string, id int64) bool {
 	ranges := list(d.get("linux", what+"Mappings"))
 	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(e *node) bool { return inRange(e, id) })
-}
-
-// rlimitNumbers are the limits that a user's session usually has.
-var rlimitNumbers = map[string]int{
-	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
-	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
-	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
-	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
-	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
 
 // author is who is to be told about a value: the last edit that had a hand in

@@ -19,6 +19,9 @@ type Host struct {
 	// as `runc spec --rootless` writes it. The built-in templates need a Mapping
 	// for it.
 	Rootless bool
+	// HardLimits are the limits that the user who runs the runtime cannot raise, by
+	// type (RLIMIT_NOFILE). What is not there is not known.
+	HardLimits map[string]uint64
 	// Mapping maps container ids to host ids. Empty: no user namespace.
 	Mapping user.IdentityMapping
 	// Hostname is the container's host name in the docker template.
