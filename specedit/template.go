@@ -172,10 +172,10 @@ func (d *Doc) settle() error {
 	d.get("mounts").removeKeyed(func(m *node) bool {
 		kind, _ := m.member("type").str()
 		bind, ok := hostBinds[kind]
-		return m.by == d.base && ok && !d.own(bind.namespace) && bind.mount.Source == ""
+		return d.untouched(m) && ok && !d.own(bind.namespace) && bind.mount.Source == ""
 	})
 	for i, m := range list(d.get("mounts")) {
-		if m.by != d.base || m.kind != kindObject {
+		if !d.untouched(m) {
 			continue
 		}
 		kind, _ := m.member("type").str()
@@ -196,6 +196,24 @@ func (d *Doc) settle() error {
 		}
 	}
 	return nil
+}
+
+// untouched tells whether a value is as the edits found it, all through.
+func (d *Doc) untouched(n *node) bool {
+	if n.by != d.base || len(n.gone) > 0 {
+		return false
+	}
+	for _, e := range n.list {
+		if !d.untouched(e) {
+			return false
+		}
+	}
+	for _, e := range n.obj {
+		if !d.untouched(e) {
+			return false
+		}
+	}
+	return true
 }
 
 // mappedGID tells whether the document's own mapping has a group id.
