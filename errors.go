@@ -151,7 +151,9 @@ func namespaceHints(e *userns.Error) []string {
 		return []string{"newuidmap and newgidmap are in the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora)", self}
 	case userns.KindForbidden:
 		return []string{"user namespaces are forbidden here; see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)", "--remap self does without one"}
-	case userns.KindOutside, userns.KindRefused:
+	case userns.KindRefused:
+		return []string{"newuidmap and newgidmap have to be setuid root, and allowed what /etc/subuid and /etc/subgid say", self}
+	case userns.KindOutside:
 		return []string{"the ranges of this user are in /etc/subuid and /etc/subgid", "--remap subid takes all of them"}
 	case userns.KindNoRoot:
 		return []string{"map the container's root too: --uidmap 0:HOST:COUNT"}

@@ -1,8 +1,10 @@
 package tarx
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -176,12 +178,17 @@ type UnmappedIDError struct {
 }
 
 func (e *UnmappedIDError) Error() string {
+	maps := slices.SortedFunc(slices.Values(e.Map), func(a, b user.IDMap) int { return cmp.Compare(a.ID, b.ID) })
 	var b strings.Builder
-	for i, m := range e.Map {
-		if i > 0 {
+	for i := 0; i < len(maps); {
+		first, end := maps[i].ID, maps[i].ID+maps[i].Count
+		for i++; i < len(maps) && maps[i].ID == end; i++ {
+			end += maps[i].Count
+		}
+		if b.Len() > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%d-%d", m.ID, m.ID+m.Count-1)
+		fmt.Fprintf(&b, "%d-%d", first, end-1)
 	}
 	return fmt.Sprintf("%s %d is outside the mapping, which has %s", e.What, e.ID, b.String())
 }

@@ -471,7 +471,7 @@ func TestEnterForbidden(t *testing.T) {
 		{"seccomp", "seccomp:clone", []string{"env"}, KindForbidden, "seccomp", "create user namespace: operation not permitted (a seccomp filter", "no user namespace"},
 		{"capabilities denied", "seccomp:fchown", []string{"env"}, KindForbidden, "seccomp", "change owner in the user namespace: operation not permitted", "one"},
 		{"file capabilities denied", "seccomp:fsetxattr", []string{"env"}, KindForbidden, "seccomp", "set file capability", "no user namespace"},
-		{"no new privileges", "report", noNewPrivs, KindRefused, "newuidmap", "Operation not permitted", "one"},
+		{"no new privileges", "report", noNewPrivs, KindRefused, "newuidmap", "Operation not permitted (no_new_privs is set", "one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := w.run(w.command(c.role, Request{}, "", c.wrapper...))

@@ -187,7 +187,11 @@ func runHelper(ctx context.Context, name, path string, pid int, maps []user.IDMa
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		said := strings.Join(strings.Fields(string(bytes.ToValidUTF8(out, []byte("?")))), " ")
-		return &Error{Kind: KindRefused, Subject: name, Detail: strings.TrimPrefix(said, name+": "), Err: err}
+		said = strings.TrimPrefix(said, name+": ")
+		if set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && set == 1 {
+			said += " (no_new_privs is set, so it has no privilege)"
+		}
+		return &Error{Kind: KindRefused, Subject: name, Detail: said, Err: err}
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func TestRefusedMappings(t *testing.T) {
 		texts      []string
 	}{
 		{"", "", []string{"newuidmap", "hint: ", "uidmap"}},
-		{"newuidmap", "#!/bin/sh\necho newuidmap: not today >&2\nexit 1\n", []string{"newuidmap", "not today"}},
+		{"newuidmap", "#!/bin/sh\necho newuidmap: not today >&2\nexit 1\n", []string{"newuidmap", "not today", "hint: ", "--remap self"}},
 	} {
 		bin := testenv.Dir(t)
 		if c.file != "" {
@@ -116,7 +116,7 @@ func TestIDOutside(t *testing.T) {
 	stream := func(uid, gid int) []byte {
 		return archive(t, append(entries(t), tar.Header{Typeflag: tar.TypeReg, Name: "odd", Mode: 0o600, Uid: uid, Gid: gid}))
 	}
-	h.refused(stream(1001, 0), 4, nil, `"odd"`, "1001", "hint: ", "--remap self")
+	h.refused(stream(1001, 0), 4, nil, `"odd"`, "uid 1001 is outside the mapping, which has 0-1000\n", "hint: the mapping is 1 ids short", "--remap self")
 	h.refused(stream(0, 65534), 4, nil, `"odd"`, "65534", "hint: ", "--remap self")
 	h.bundle(stream(1000, 1000), "last")
 	h.refused(archive(t, entries(t)), 4, []string{"--set", "/process/user/uid=1001"}, "1001", "--set /process/user/uid=1001")
