@@ -261,15 +261,11 @@ func (a *archive) extractLayer(ctx context.Context, x *tarx.Extractor, l imageLa
 	if err != nil {
 		return err
 	}
-	if err := x.Layer(ctx, in.out); err != nil {
-		return err
-	}
-	in.close()
-	return nil
+	defer in.close()
+	return x.Layer(ctx, in.out)
 }
 
 // verifyLayer has f read a layer and compares its digests with those announced.
-// Where that fails the readers are left as they are: one may be at work still.
 func (a *archive) verifyLayer(l imageLayer, limit int64, left *int64, f func(io.Reader) error) error {
 	var raw *digester
 	var src io.Reader = a.open(l.member)
@@ -285,6 +281,7 @@ func (a *archive) verifyLayer(l imageLayer, limit int64, left *int64, f func(io.
 	if err != nil {
 		return a.blameBlob(l, err)
 	}
+	defer in.close()
 	h, err := v1.Hasher(l.diffID.Algorithm)
 	if err != nil {
 		return err
@@ -305,7 +302,6 @@ func (a *archive) verifyLayer(l imageLayer, limit int64, left *int64, f func(io.
 	if err := in.finish(""); err != nil {
 		return a.blameBlob(l, err)
 	}
-	in.close()
 	if raw != nil {
 		if err := compare(l.digest, raw.sum()); err != nil {
 			return err

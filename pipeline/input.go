@@ -153,10 +153,12 @@ func (in *input) decode(src io.Reader) (io.Reader, error) {
 		return wrap("xz", z, err)
 	case compression.Zstd:
 		z, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
-		if err == nil {
-			in.close = z.Close
+		if err != nil {
+			return wrap("zstd", nil, err)
 		}
-		return wrap("zstd", z, err)
+		c := &closingReader{r: z}
+		in.close = c.close
+		return wrap("zstd", c, nil)
 	}
 	return &joinReader{head: head, r: src}, nil
 }
@@ -251,6 +253,32 @@ func (j *joinReader) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return j.r.Read(p)
+}
+
+// closingReader closes a decoder only while nobody reads from it: after an
+// error the extractor leaves a Read that is under way to itself, and that may
+// wait for a pipe. The decoder is left to itself then too.
+type closingReader struct {
+	mu     sync.Mutex
+	r      *zstd.Decoder
+	closed bool
+}
+
+func (c *closingReader) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return 0, zstd.ErrDecoderClosed
+	}
+	return c.r.Read(p)
+}
+
+func (c *closingReader) close() {
+	if c.mu.TryLock() {
+		defer c.mu.Unlock()
+		c.closed = true
+		c.r.Close()
+	}
 }
 
 type decodeReader struct {
