@@ -3,6 +3,7 @@ package specedit
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -33,16 +34,15 @@ func (e *EditError) Error() string {
 	if e.Label != "" {
 		parts = append(parts, "`"+shorten(e.Label)+"`")
 	}
-	subject := e.Pointer
-	if subject != "" && e.Problem != "" && (strings.HasPrefix(e.Problem, "is ") || strings.HasPrefix(e.Problem, "does ") || strings.HasPrefix(e.Problem, "has ") || strings.HasPrefix(e.Problem, "selects ")) {
-		parts = append(parts, subject+" "+e.Problem)
-	} else {
-		if subject != "" {
-			parts = append(parts, subject)
-		}
-		if e.Problem != "" {
-			parts = append(parts, e.Problem)
-		}
+	// A problem that starts with a verb has the pointer for its subject.
+	verb, _, _ := strings.Cut(e.Problem, " ")
+	switch {
+	case e.Pointer == "" || e.Problem == "":
+		parts = append(parts, slices.DeleteFunc([]string{e.Pointer, e.Problem}, func(s string) bool { return s == "" })...)
+	case slices.Contains([]string{"is", "does", "has", "selects", "needs", "cannot"}, verb):
+		parts = append(parts, e.Pointer+" "+e.Problem)
+	default:
+		parts = append(parts, e.Pointer, e.Problem)
 	}
 	if e.Err != nil && e.Problem == "" {
 		parts = append(parts, e.Err.Error())

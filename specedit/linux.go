@@ -49,7 +49,7 @@ func Namespace(label string, kind specs.LinuxNamespaceType, value, cwd string) (
 	if !strings.Contains(value, "/") {
 		e := &EditError{Label: label, Problem: fmt.Sprintf("%q is neither private, host, nor the path of a namespace", value)}
 		switch {
-		case value == "none":
+		case value == "none" && kind == specs.NetworkNamespace:
 			e.Hint = "a private network namespace has nothing but its own loopback, as docker's none"
 		case strings.HasPrefix(value, "container:"):
 			e.Hint = "join the namespace of a running process by path: /proc/PID/ns/" + procName(kind)

@@ -136,7 +136,7 @@ func TestBlame(t *testing.T) {
 		{"a version that is none", []specedit.Edit{set(t, "/ociVersion", "v1.0.0")},
 			"`--set /ociVersion=v1.0.0`: /ociVersion: \"v1.0.0\" is no version: write it as 1.0.0"},
 		{"a host name without a namespace for it", []specedit.Edit{remove(t, "/linux/namespaces/[type=uts]"), must(specedit.Hostname("--hostname x", "x"))},
-			"`--hostname x`: /hostname: needs a uts namespace: without one it would be the host's name that changes"},
+			"`--hostname x`: /hostname needs a uts namespace: without one it would be the host's name that changes"},
 		{"swap below memory", []specedit.Edit{must(specedit.MemorySwap("--memory-swap 10m", "10m")), must(specedit.Memory("--memory 20m", "20m"))},
 			"`--memory-swap 10m`: /linux/resources/memory/swap is 10485760, less than the memory limit (20971520): it counts memory and swap together"},
 		{"the whole document", []specedit.Edit{set(t, "", "[]")},

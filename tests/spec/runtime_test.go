@@ -247,10 +247,19 @@ func TestLimits(t *testing.T) {
 	c.check(t, string(out))
 }
 
+// crunAs is crun run by a user, where the host's control groups let it.
+func crunAs(t *testing.T, u *testenv.User, args ...string) *exec.Cmd {
+	t.Helper()
+	line := []string{"--mount", "sh", "-c", withoutUnified, "sh",
+		"setpriv", fmt.Sprintf("--reuid=%d", u.UID), fmt.Sprintf("--regid=%d", u.GID), "--clear-groups", "--inh-caps=-all",
+		"env", "--chdir=" + u.Home, "HOME=" + u.Home, "XDG_RUNTIME_DIR=" + filepath.Join(u.Home, "run"), "crun"}
+	return exec.CommandContext(t.Context(), "unshare", append(line, args...)...)
+}
+
 // The same for an ordinary user, as far as a user's runtime can do it.
 func TestRuntimesAsUser(t *testing.T) {
 	testenv.NeedRoot(t)
-	runc := testenv.NeedTool(t, "runc")
+	runc := testenv.NeedTool(t, "runc", "crun", "unshare", "setpriv")
 	stream := probeStream(t)
 	for _, ids := range []struct {
 		name    string
@@ -298,7 +307,11 @@ func TestRuntimesAsUser(t *testing.T) {
 				t.Cleanup(func() { _ = u.Command(context.Background(), runc, "--root", state, "delete", "--force", id).Run() })
 				out, err := u.Command(t.Context(), runc, "--root", state, "run", "--bundle", bundle, id).CombinedOutput()
 				if err != nil {
-					t.Fatalf("%v\n%s", err, out)
+					t.Fatalf("runc: %v\n%s", err, out)
+				}
+				c.check(t, string(out))
+				if out, err = crunAs(t, u, "run", "--bundle", bundle, id).CombinedOutput(); err != nil {
+					t.Fatalf("crun: %v\n%s", err, out)
 				}
 				c.check(t, string(out))
 			})
