@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -257,25 +256,17 @@ func notMounted(dir string, f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("find the path of %q: %w", dir, cause(err))
 	}
-	list, err := os.Open("/proc/self/mountinfo")
+	var point string
+	err = eachMount("self", func(m mount) {
+		if m.point == path || strings.HasPrefix(m.point, path+"/") {
+			point = m.point
+		}
+	})
 	if err != nil {
-		return fmt.Errorf("list the mounts: %w", err)
+		return err
 	}
-	defer list.Close()
-	lines := bufio.NewScanner(list)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		point := unescapeMount(fields[4])
-		if point == path || strings.HasPrefix(point, path+"/") {
-			return &BundleError{Kind: BundleMounted, Dir: dir, Detail: point}
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("list the mounts: %w", err)
+	if point != "" {
+		return &BundleError{Kind: BundleMounted, Dir: dir, Detail: point}
 	}
 	return nil
 }

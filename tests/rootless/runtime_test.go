@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -264,6 +265,57 @@ func TestInUse(t *testing.T) {
 				if r := h.ocibundle(stream, args...); r.code != 0 {
 					t.Errorf("%q when it has ended: exit %d: %s", args, r.code, r.stderr)
 				}
+			}
+		})
+	}
+}
+
+// A container that is started from the old bundle while the new one is made keeps the old one, too.
+func TestInUseMeanwhile(t *testing.T) {
+	testenv.NeedTool(t, "newuidmap", "newgidmap")
+	stream := archive(t, entries(t))
+	for _, c := range []struct {
+		name string
+		h    *host
+		args []string
+	}{
+		{"subid", asUser(t, testenv.UserOptions{SubIDs: 65536}), nil},
+		{"self", asUser(t, testenv.UserOptions{}), []string{"--quiet"}},
+		{"root", asRoot(t), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := *c.h
+			h.t = t
+			b := h.bundle(stream, "b", append(append(c.args, plain...), "--", "/probe", "wait")...)
+			replacing, rest, says := h.working(t, append([]string{"-o", "b", "--force"}, c.args...)...)
+
+			cmd := runtimes[0].command(&h, t.Context(), b, testenv.Name())
+			stdin, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stdout, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "waiting\n" {
+				t.Fatalf("%q, %v", line, err)
+			}
+			rest()
+			text, err := io.ReadAll(says)
+			if err != nil {
+				t.Fatal(err)
+			}
+			replacing.Wait()
+			if code := replacing.ProcessState.ExitCode(); code != 5 || !strings.Contains(string(text), "process ") {
+				t.Errorf("exit %d: %s", code, text)
+			}
+			stdin.Close()
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("container: %v", err)
 			}
 		})
 	}

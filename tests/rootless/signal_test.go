@@ -15,9 +15,9 @@ import (
 	"ocibundle/tests/testenv"
 )
 
-// working is the program in the midst of a stream: the archive's first half is extracted, and no more comes until the test
-// ends.
-func (h *host) working(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *os.File) {
+// working is the program in the midst of a stream: the archive's first half is extracted, and no more comes until
+// rest is called.
+func (h *host) working(t *testing.T, args ...string) (cmd *exec.Cmd, rest func(), stderr *os.File) {
 	t.Helper()
 	// A file of somebody else's comes first; the programs are much more than a pipe holds.
 	early := tar.Header{Typeflag: tar.TypeReg, Name: "early", Mode: 0o600, Uid: 999, Gid: 999}
@@ -41,7 +41,13 @@ func (h *host) working(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *os.
 	if _, err := w.Write(stream[:len(stream)/2]); err != nil {
 		t.Fatal(err)
 	}
-	return cmd, says
+	rest = func() {
+		if _, err := w.Write(stream[len(stream)/2:]); err != nil {
+			t.Error(err)
+		}
+		w.Close()
+	}
+	return cmd, rest, says
 }
 
 // A signal to the process that the user started reaches the one in the namespace, which removes what it made.
@@ -50,7 +56,7 @@ func TestSignals(t *testing.T) {
 	h := asUser(t, testenv.UserOptions{SubIDs: 65536})
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		before := names(t, h.dir)
-		cmd, says := h.working(t, "-o", "b")
+		cmd, _, says := h.working(t, "-o", "b")
 		if now := names(t, h.dir); len(now) != len(before)+1 {
 			t.Errorf("at work: %q", now)
 		}
@@ -75,7 +81,7 @@ func TestKilled(t *testing.T) {
 	testenv.NeedTool(t, "newuidmap", "newgidmap")
 	for _, remap := range []string{"subid", "self"} {
 		h := asUser(t, testenv.UserOptions{SubIDs: 65536})
-		cmd, says := h.working(t, "-o", "b")
+		cmd, _, says := h.working(t, "-o", "b")
 		cmd.Process.Kill()
 		if text, err := io.ReadAll(says); err != nil || len(text) > 0 { // ends when both are gone
 			t.Errorf("said %q, %v", text, err)
