@@ -48,6 +48,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 			return smallTar(e.WorkDir)
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "unit" {
+				return false, fmt.Errorf("there is no condition %q", cond)
+			}
+			return os.Getenv("OCIBUNDLE_TEST") == "unit" && os.Geteuid() != 0, nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": status,
 			"only":   only,

@@ -28,6 +28,7 @@ func TestBinary(t *testing.T) {
 }
 
 func TestTempUser(t *testing.T) {
+	NeedRoot(t)
 	for _, tt := range []struct {
 		name string
 		o    UserOptions
