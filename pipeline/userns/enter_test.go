@@ -41,6 +41,7 @@ type report struct {
 	Args    []string
 	Environ []string
 	CapEff  string
+	Name    string // as ps(1) has it
 	Output  string // of the script
 }
 
@@ -94,6 +95,12 @@ func standIn(role string) int {
 		fmt.Println("cancelled")
 		return 5
 	}
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 99
+	}
+	out.Name = strings.TrimSpace(string(comm))
 	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -334,8 +341,8 @@ func TestEnterSubid(t *testing.T) {
 	if r.CapEff != needed() {
 		t.Errorf("capabilities %s, want %s", r.CapEff, needed())
 	}
-	if !slices.Equal(r.Args, []string{"--one", "two words"}) {
-		t.Errorf("arguments %q", r.Args)
+	if !slices.Equal(r.Args, []string{"--one", "two words"}) || r.Name != filepath.Base(w.bin) {
+		t.Errorf("%s with arguments %q", r.Name, r.Args)
 	}
 	if slices.ContainsFunc(r.Environ, func(v string) bool { return strings.HasPrefix(v, marker) }) {
 		t.Errorf("environment %q", r.Environ)
@@ -622,6 +629,21 @@ func TestEnterSignals(t *testing.T) {
 	}
 	if code := exitCode(cmd.Wait()); code != 5 {
 		t.Errorf("nohup: status %d, want 5", code)
+	}
+}
+
+// A signal that comes while the ids are mapped ends it all. A terminal's reaches the helper too.
+func TestEnterSignalWhileMapping(t *testing.T) {
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
+	helper := filepath.Join(w.dir, "newuidmap")
+	if err := os.WriteFile(helper, []byte("#!/bin/sh\nkill -INT $PPID $$\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := w.command("report", Request{}, "")
+	cmd.Env[0] = "PATH=" + w.dir + ":" + os.Getenv("PATH")
+	out, err := cmd.Output()
+	if code := exitCode(err); code != 128+2 || len(out) > 0 {
+		t.Errorf("status %d, want 130: %s", code, out)
 	}
 }
 

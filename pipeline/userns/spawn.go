@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
@@ -82,6 +84,13 @@ func spawn(ctx context.Context, c caller, s State) error {
 	abandon := func(err error) error {
 		cmd.Process.Kill()
 		cmd.Wait()
+		signal.Stop(signals) // what has arrived is delivered now
+		select {
+		case sig := <-signals: // a terminal sends it to a helper too, which then fails
+			number := sig.(syscall.Signal)
+			return &Exited{Code: 128 + int(number), Signal: number}
+		default:
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -253,6 +262,8 @@ func init() {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil || unix.Getppid() != parent {
 		die()
 	}
+	name, _ := unix.BytePtrFromString(filepath.Base(os.Args[0])) // ps(1) would show "exe"
+	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
 	unix.CloseOnExec(stateFD)
 	unix.CloseOnExec(answerFD)
 	stateR, answerW := os.NewFile(uintptr(stateFD), "state"), os.NewFile(uintptr(answerFD), "answer")
