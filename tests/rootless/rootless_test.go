@@ -28,6 +28,11 @@ type result struct {
 
 func run(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
+	if cmd.Stdin == nil {
+		// A runtime gives its standard input to the container's user, and may not
+		// stop at /dev/null: this machine's, for good.
+		cmd.Stdin = strings.NewReader("")
+	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
