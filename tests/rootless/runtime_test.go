@@ -200,6 +200,32 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A terminal, whose group a mapping of one id lacks and whose device file belongs to whoever may have it.
+func TestTerminal(t *testing.T) {
+	testenv.NeedTool(t, "newuidmap", "newgidmap", "script")
+	stream := archive(t, entries(t))
+	for _, c := range []struct {
+		h    *host
+		args []string
+	}{
+		{asUser(t, testenv.UserOptions{SubIDs: 65536}), nil},
+		{asUser(t, testenv.UserOptions{}), []string{"--quiet"}},
+		{asUser(t, testenv.UserOptions{}), []string{"--quiet", "--template", "docker", "--tty", "--security-opt", "seccomp=unconfined"}},
+		{asUser(t, testenv.UserOptions{SubIDs: 65536}), []string{"--template", "docker", "--tty", "--security-opt", "seccomp=unconfined"}},
+		{asRoot(t), []string{"--uidmap", "0:1900000000:65536"}},
+	} {
+		b := c.h.bundle(stream, "b", append(c.args, "--", "/probe", "ids")...)
+		for _, r := range runtimes {
+			cmd := r.command(c.h, t.Context(), b, testenv.Name())
+			line := "'" + strings.Join(cmd.Args, "' '") + "'"
+			cmd.Path, cmd.Args = testenv.NeedTool(t, "script"), []string{"script", "--quiet", "--flush", "--return", "--command", line, "/dev/null"}
+			if got := run(t, cmd); got.code != 0 || !strings.Contains(got.stdout, "uid 0 euid 0 gid 0 egid 0") {
+				t.Errorf("%s, %q: exit %d: %s%s", r.name, c.args, got.code, got.stdout, got.stderr)
+			}
+		}
+	}
+}
+
 // hostID is in, with no maps meaning no user namespace.
 func hostID(maps []idMap, id int) uint32 {
 	if len(maps) == 0 {
