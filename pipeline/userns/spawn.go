@@ -123,13 +123,12 @@ var forwardable = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM,
 }
 
-// startWith starts cmd with the files inherited at the numbers they have.
+// startWith starts cmd with the files inherited at the numbers they have. So would any other process that is started
+// meanwhile, which is one reason why Enter wants nothing else to run.
 func startWith(cmd *exec.Cmd, files ...*os.File) error {
-	syscall.ForkLock.Lock() // nobody else's child may inherit them
 	for _, f := range files {
 		unix.FcntlInt(f.Fd(), unix.F_SETFD, 0)
 	}
-	syscall.ForkLock.Unlock()
 	defer func() {
 		for _, f := range files {
 			unix.CloseOnExec(int(f.Fd()))
