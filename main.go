@@ -81,15 +81,8 @@ func version() string {
 	if !ok {
 		return "unknown"
 	}
-	v := info.Main.Version
-	if buildVersion != "" {
-		v = buildVersion
-	}
-	return v + " " + info.GoVersion
+	return info.Main.Version + " " + info.GoVersion
 }
-
-// buildVersion is set by the Makefile, which asks git.
-var buildVersion string
 
 // main is the main job: a stream in, a bundle out.
 func (p *program) main(c *cli.Context) error {
