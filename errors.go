@@ -180,7 +180,12 @@ func refusedHints(err error) []string {
 	}
 	var platform *pipeline.PlatformError
 	if errors.As(err, &platform) {
-		return []string{"--platform picks another; what is saved is mostly for one platform only"}
+		for _, have := range platform.Have {
+			if have.OS == "linux" {
+				return []string{"--platform " + have.String() + " takes what is there"}
+			}
+		}
+		return nil
 	}
 	var window *pipeline.WindowError
 	if errors.As(err, &window) {
@@ -189,10 +194,17 @@ func refusedHints(err error) []string {
 	return nil
 }
 
+func isBlobDigest(err error) bool {
+	_, ok := errors.AsType[*pipeline.BlobDigestError](err)
+	return ok
+}
+
 func malformedHints(err error) []string {
 	switch {
 	case errors.Is(err, pipeline.ErrImageArchive):
 		return []string{"--image reads what docker save, podman save and their like write", "docker export CONTAINER writes a container's filesystem"}
+	case isBlobDigest(err):
+		return []string{"the archive was damaged or changed on the way; save the image again"}
 	case errors.Is(err, pipeline.ErrNoImage):
 		return []string{"--image reads what docker save, podman save and their like write", "without --image, what docker export writes is read"}
 	case errors.Is(err, tarx.ErrEmpty):

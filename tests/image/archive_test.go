@@ -323,7 +323,7 @@ func cases() []archiveCase {
 		{name: "for several, a variant", make: several, flags: []string{"--platform", "linux/arm/v6"}, tree: "file x = linux/arm/v6", stderr: "warning"},
 		{name: "for several, the usual variant", make: several, flags: []string{"--platform", "linux/arm"}, tree: "file x = linux/arm/v7", stderr: "warning"},
 		{name: "for several, an absent one", make: several, flags: []string{"--platform", "linux/s390x"}, code: 4,
-			stderr: "not for linux/s390x: it is for linux/" + other + ", linux/arm/v6, linux/arm, linux/riscv64, windows.*\n.*hint: --platform"},
+			stderr: "not for linux/s390x: it is for linux/" + other + ", linux/arm/v6, linux/arm, linux/riscv64, windows.*\nocibundle: hint: --platform linux/" + other + " takes"},
 		{name: "for several, not for this machine", make: func(a *archiver) {
 			a.layout(a.blob(typeIndex, a.json(a.index(forPlatform(a.image("linux/riscv64"), "linux/riscv64"), forPlatform(a.image("linux/s390x"), "linux/s390x")))))
 		}, code: 4, stderr: "not for " + host + ": it is for linux/riscv64, linux/s390x"},
