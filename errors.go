@@ -88,7 +88,7 @@ func status(err error) (code int, hints []string) {
 			hints = append(hints, edit.Hint)
 		}
 		if errors.Is(err, specedit.ErrUnmapped) {
-			return exitRefused, hints
+			return exitRefused, append(hints, "--user 0 runs it as the container's root; --remap subid maps more users than --remap self does")
 		}
 		return exitUsage, hints
 	case errors.As(err, &ns):

@@ -48,6 +48,23 @@ func TestUsers(t *testing.T) {
 	t.Run("subid", func(t *testing.T) {
 		compare(t, exportOf(t, u.Home, asUser, "--remap", "subid"), want, map[string]func(got, want *node) bool{"srv/null": device})
 	})
+	t.Run("self, as the image's user", func(t *testing.T) {
+		in, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		dir := testenv.Name()
+		cmd := asUser("--image", "-o", dir, "--remap", "self")
+		cmd.Stdin = in
+		out, err := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 4 || !bytes.Contains(out, []byte("(config.User)")) || !bytes.Contains(out, []byte("hint: --user 0")) {
+			t.Errorf("%v: %s", err, out)
+		}
+		if _, err := os.Lstat(u.Home + "/" + dir); err == nil {
+			t.Error("there is a bundle")
+		}
+	})
 	// The mapping has root alone, and the image wants another user.
 	t.Run("self", func(t *testing.T) {
 		compare(t, exportOf(t, u.Home, asUser, "--remap", "self", "--user", "0"), want, map[string]func(got, want *node) bool{
