@@ -21,11 +21,12 @@ release:
 demo: build
 	@tests/with-cgroups.sh tests/demo.sh bin/ocibundle
 
-# The cache holds what is slow to make and the same for all test packages.
+# The cache directory holds what is slow to make and the same for all test packages.
+# The go command's own cache of test results knows nothing of runtimes and engines.
 test:
 	tests/setup.sh
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
-	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -timeout 15m ./...
+	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -count=1 -timeout 15m ./...
 
 race:
 	tests/setup.sh

@@ -265,6 +265,9 @@ func packages(t *testing.T) []pkg {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", "./...")
 	cmd.Dir = testenv.ModuleRoot(t)
+	if err := testenv.NoteSources(cmd.Dir); err != nil {
+		t.Fatal(err)
+	}
 	list := json.NewDecoder(bytes.NewReader([]byte(testenv.Output(t, cmd))))
 	var all []pkg
 	for {

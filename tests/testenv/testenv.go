@@ -106,13 +106,39 @@ func build(t testing.TB, cgo string, flags ...string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "ocibundle")
+	root := ModuleRoot(t)
+	if err := NoteSources(root); err != nil {
+		return "", fmt.Errorf("read the program's source: %w", err)
+	}
 	cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), ".")...)
-	cmd.Dir = ModuleRoot(t)
+	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build ocibundle: %w\n%s", err, out)
 	}
 	return path, nil
+}
+
+// NoteSources opens every source file of the program. The go command takes a test's
+// result from its cache only while the files are the same that the test has opened,
+// and does not see what a command run by the test reads.
+func NoteSources(root string) error {
+	return filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); path != root && (name == "tests" || name == "bin" || strings.HasPrefix(name, ".")) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
 }
 
 // A shared thing takes a while to make and is made once per process.
