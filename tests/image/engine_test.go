@@ -164,6 +164,16 @@ func TestConfig(t *testing.T) {
 	if want := "0\n/srv\n[]\n"; out != want {
 		t.Errorf("the container says %q, want %q", out, want)
 	}
+	// And a container's config, from --image-config, comes between the two.
+	e, name := image(t)
+	container := testenv.Name()
+	testenv.Output(t, e.Docker(t.Context(), "create", "--name", container, "--env", "FOO=container", "--workdir", "/etc", name, "echo $FOO; pwd; id -u"))
+	inspected := save(t, e.Docker(t.Context(), "inspect", container))
+	both := bundle(t, dockerSave(t), "--image-config", inspected, "--net", "private", "--workdir", "/srv")
+	out = testenv.Output(t, exec.CommandContext(t.Context(), "runc", "--root", testenv.Dir(t), "run", "--bundle", both, testenv.Name()))
+	if want := "container\n/srv\n2\n"; out != want {
+		t.Errorf("the container says %q, want %q", out, want)
+	}
 	var config struct{ Annotations map[string]string }
 	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err == nil {
