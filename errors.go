@@ -70,6 +70,8 @@ func status(err error) (code int, hints []string) {
 		dest   *pipeline.DestinationError
 		bundle *pipeline.BundleError
 		images *pipeline.SeveralImagesError
+
+		accounts *pipeline.AccountsError
 	)
 	switch {
 	case err == nil:
@@ -90,7 +92,12 @@ func status(err error) (code int, hints []string) {
 		if errors.Is(err, specedit.ErrUnmapped) {
 			return exitRefused, append(hints, "--user 0 runs it as the container's root; --remap subid maps more users than --remap self does")
 		}
+		if _, ok := errors.AsType[*pipeline.AccountsError](err); ok {
+			hints = append(hints, accountsHint)
+		}
 		return exitUsage, hints
+	case errors.As(err, &accounts):
+		return exitUsage, []string{accountsHint}
 	case errors.As(err, &ns):
 		return exitUsage, append(hints, namespaceHints(ns)...)
 	case errors.As(err, &dest):
@@ -106,6 +113,9 @@ func status(err error) (code int, hints []string) {
 	}
 	return exitIO, ioHints(err)
 }
+
+// accountsHint is for account files that cannot be had from a stream.
+const accountsHint = `names can be done without: --set '/process/user={"uid":UID,"gid":GID}', or -o DIR looks them up in the files`
 
 func destinationStatus(e *pipeline.DestinationError) (int, []string) {
 	switch e.Kind {
@@ -177,6 +187,9 @@ func refusedHints(err error) []string {
 	var limit *tarx.LimitError
 	if errors.As(err, &limit) {
 		return []string{fmt.Sprintf("--max-%s sets the limit", limit.What)}
+	}
+	if errors.Is(err, tarx.ErrReplaced) || errors.Is(err, tarx.ErrLongPath) {
+		return []string{"-o DIR makes it; tar -C DIR -c rootfs config.json packs the bundle then"}
 	}
 	var platform *pipeline.PlatformError
 	if errors.As(err, &platform) {

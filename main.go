@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"ocibundle/pipeline"
 	"ocibundle/pipeline/userns"
@@ -111,12 +112,23 @@ func (p *program) main(c *cli.Context) error {
 	}
 	// Until here nothing was opened, so that the program can start over inside
 	// a user namespace: a pipe can be read only once.
-	ids, err := userns.Enter(context.Background(), o.ids)
+	enter := userns.Enter
+	if o.stream {
+		if err := p.checkStdout("tar -C DIR -x"); err != nil {
+			return err
+		}
+		enter = func(_ context.Context, r userns.Request) (userns.State, error) { return userns.Headers(r) }
+	}
+	ids, err := enter(context.Background(), o.ids)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signalContext()
-	defer stop()
+	ctx := context.Background()
+	if !o.stream {
+		var stop func()
+		ctx, stop = signalContext()
+		defer stop()
+	} // A write to a full pipe cannot be called off, and leaves nothing to clean up: a signal ends it where it is.
 
 	f := &files{}
 	if o.input == "-" {
@@ -130,12 +142,26 @@ func (p *program) main(c *cli.Context) error {
 	o.config.Open = func() (io.ReadCloser, error) { return openStream(o.input) }
 	o.config.Progress = new(pipeline.Progress)
 	done := showProgress(p.stderr, o.progress, o.config.Progress)
-	res, err := pipeline.Run(ctx, o.config)
+	run := pipeline.Run
+	if o.stream {
+		run = func(ctx context.Context, c pipeline.Config) (*pipeline.Result, error) {
+			return pipeline.Stream(ctx, c, p.stdout)
+		}
+	}
+	res, err := run(ctx, o.config)
 	done()
 	if err != nil {
 		return err
 	}
 	return p.tell(o, res)
+}
+
+// checkStdout refuses to write a tar stream to a terminal.
+func (p *program) checkStdout(reader string) error {
+	if f, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return usagef("standard output is a terminal").hint("the stream is for a file or a pipe: ... > FILE, or ... | %s", reader)
+	}
+	return nil
 }
 
 // plan reads the base and the edits of a config.

@@ -36,7 +36,7 @@ var (
 
 	// mainFlags are those of the main job that are no edits.
 	mainFlags = []*flagDef{
-		{names: []string{"output", "o"}, value: "DIR", category: catBundle, usage: "the bundle to create"},
+		{names: []string{"output", "o"}, value: "DIR", category: catBundle, usage: "the bundle to create; - writes it to standard output as a tar stream"},
 		{names: []string{"force", "f"}, category: catBundle, usage: "replace a bundle that is there, in one step"},
 		{names: []string{"sync"}, category: catBundle, usage: "flush the bundle to disk before it appears"},
 		{names: []string{"input", "i"}, value: "FILE", category: catInput, usage: "read FILE instead of standard input (-)"},
@@ -73,6 +73,7 @@ type options struct {
 	config   pipeline.Config
 	ids      userns.Request
 	input    string
+	stream   bool // -o -
 	template string
 	json     bool
 	quiet    bool
@@ -104,7 +105,10 @@ func readOptions(rec *record) (*options, error) {
 	case !ok || out == "":
 		return nil, usagef("no output directory was given").hint("-o DIR names the bundle to create")
 	case out == "-":
-		return nil, usagef("-o - is not supported")
+		if err := checkStream(rec); err != nil {
+			return nil, err
+		}
+		o.stream = true
 	}
 	o.config = pipeline.Config{Output: out, Force: rec.is("force"), Sync: rec.is("sync"), AbsoluteRoot: rec.is("absolute-root")}
 	if v, ok := rec.last("input"); ok {
@@ -159,6 +163,22 @@ func readOptions(rec *record) (*options, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+// checkStream refuses flags that mean nothing where the bundle is a stream.
+func checkStream(rec *record) error {
+	for _, f := range []struct{ name, why, hint string }{
+		{"force", "there is nothing to replace", "what unpacks the stream does that"},
+		{"sync", "nothing is written to disk", "what unpacks the stream does that"},
+		{"absolute-root", "where the bundle will be is not known", "--set /root/path=PATH names the place"},
+		{"json", "standard output is the stream", "--verbose tells on standard error"},
+		{"image", "layers are put together on disk", "make a bundle and pack it: tar -C DIR -c rootfs config.json"},
+	} {
+		if rec.is(f.name) {
+			return usagef("%s and -o - exclude each other: %s", dashed(f.name), f.why).hint("%s", f.hint)
+		}
+	}
+	return nil
 }
 
 // readIDs reads --remap, --uidmap and --gidmap.

@@ -39,7 +39,25 @@ type RootUsers struct {
 }
 
 // User implements [UserLookup].
-func (r RootUsers) User(spec string) (user.ExecUser, error) {
+func (r RootUsers) User(spec string) (user.ExecUser, error) { return r.files().User(spec) }
+
+// Group implements [UserLookup].
+func (r RootUsers) Group(name string) (int, error) { return r.files().Group(name) }
+
+func (r RootUsers) files() FileUsers {
+	return FileUsers{Read: func(name string) ([]byte, error) { return readRegular(r.Root, name, accountFileLimit) }}
+}
+
+// FileUsers looks names up in account files that come from wherever Read has
+// them. What they say is as little believed as with [RootUsers].
+type FileUsers struct {
+	// Read gives the content of "etc/passwd" or "etc/group". A missing file,
+	// fs.ErrNotExist, is an empty one.
+	Read func(name string) ([]byte, error)
+}
+
+// User implements [UserLookup].
+func (r FileUsers) User(spec string) (user.ExecUser, error) {
 	passwd, err := r.read("etc/passwd", 4)
 	if err != nil {
 		return user.ExecUser{}, err
@@ -63,7 +81,7 @@ func (r RootUsers) User(spec string) (user.ExecUser, error) {
 }
 
 // Group implements [UserLookup].
-func (r RootUsers) Group(name string) (int, error) {
+func (r FileUsers) Group(name string) (int, error) {
 	if name == "" {
 		return 0, errors.New("find a group: its name is empty")
 	}
@@ -97,8 +115,8 @@ func known(file []byte, wanted string) string {
 // read returns the well-formed lines of an account file with at least the
 // given number of fields. The parser behind it takes a field that is no number
 // for 0, so a line such as "redis:x:4294967296:0" would give root.
-func (r RootUsers) read(name string, fields int) ([]byte, error) {
-	data, err := readRegular(r.Root, name, accountFileLimit)
+func (r FileUsers) read(name string, fields int) ([]byte, error) {
+	data, err := r.Read(name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}

@@ -180,7 +180,9 @@ const (
 
 type ustarFields struct {
 	mode, uid, gid, size, mtime int64
+	major, minor                int64
 	kind                        byte
+	link                        string
 }
 
 // ustarBlock is a ustar header (pax(1), "ustar Interchange Format"). Numbers that do not fit are 0; a pax record has them.
@@ -191,7 +193,10 @@ func ustarBlock(name string, f ustarFields) []byte {
 		if v < 0 || v > limit {
 			v = 0
 		}
-		copy(field, fmt.Sprintf("%0*o", len(field)-1, v))
+		for i := len(field) - 2; i >= 0; i-- {
+			field[i] = '0' + byte(v&7)
+			v >>= 3
+		}
 	}
 	octal(b[100:108], f.mode, octal8)
 	octal(b[108:116], f.uid, octal8)
@@ -199,14 +204,17 @@ func ustarBlock(name string, f ustarFields) []byte {
 	octal(b[124:136], f.size, octal12)
 	octal(b[136:148], f.mtime, octal12)
 	b[156] = f.kind
+	copy(b[157:257], f.link)
 	copy(b[257:], "ustar\x0000")
-	octal(b[329:337], 0, octal8)
-	octal(b[337:345], 0, octal8)
+	octal(b[329:337], f.major, octal8)
+	octal(b[337:345], f.minor, octal8)
 	copy(b[148:156], "        ")
-	sum := 0
+	copy(b[148:156], "        ")
+	sum := int64(0)
 	for _, c := range b {
-		sum += int(c)
+		sum += int64(c)
 	}
-	copy(b[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	octal(b[148:155], sum, octal8)
+	b[154] = 0
 	return b
 }

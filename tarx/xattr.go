@@ -43,15 +43,21 @@ const (
 // classify says what becomes of the attribute called name and, where it is
 // left out, which loss that is.
 func (x *Extractor) classify(name string) (xattrClass, LossKind) {
+	return classify(name, x.opts.Owner, x.shifted)
+}
+
+// classify is the same where shifted says that the ids in the stream are not
+// those that are written.
+func classify(name string, owner OwnerPolicy, shifted bool) (xattrClass, LossKind) {
 	switch {
 	case name == xattrCapability:
 		return xattrCap, LossCapability
-	case name == xattrRootless && x.opts.Owner == OwnerRootless:
+	case name == xattrRootless && owner == OwnerRootless:
 		return xattrSkip, LossRootlessXattr
 	case name == xattrACLAccess || name == xattrACLDefault:
 		// The ids inside mean what they say only where the container's ids
 		// are those on disk.
-		if x.shifted || x.opts.Owner == OwnerRootless {
+		if shifted || owner == OwnerRootless {
 			return xattrSkip, LossACL
 		}
 		return xattrACL, LossACL

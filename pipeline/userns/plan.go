@@ -129,22 +129,9 @@ func (a attempt) note(failed error) []string {
 // refuses the one before.
 func decide(c caller, r Request) ([]attempt, error) {
 	root := c.uid == 0
-	mode := r.Mode
-	if mode == "" || mode == ModeAuto {
-		switch {
-		case root && total(c.uids) > 1 && total(c.gids) > 1:
-			mode = ModeNone
-		case root || c.missing() != nil:
-			mode = ModeSelf
-		default:
-			mode = ModeSubid
-		}
-	}
+	mode := c.mode(r)
 	wide, notes := c.wide()
-	own := user.IdentityMapping{
-		UIDMaps: []user.IDMap{{ID: 0, ParentID: c.uid, Count: 1}},
-		GIDMaps: []user.IDMap{{ID: 0, ParentID: c.gid, Count: 1}},
-	}
+	own := c.own()
 
 	// here is the State without a namespace: ids are written as the caller sees them.
 	here := func(host user.IdentityMapping) State { return withCapRoot(State{Mode: mode, Host: host, Disk: host}) }
@@ -211,21 +198,8 @@ func decide(c caller, r Request) ([]attempt, error) {
 		return []attempt{{state: s}}, err
 
 	case ModeExplicit:
-		host := user.IdentityMapping{UIDMaps: r.UIDMap, GIDMaps: r.GIDMap}
-		// The one that was given is named in errors, so it is looked at first.
-		if len(r.UIDMap) == 0 && len(r.GIDMap) > 0 {
-			if err := checkMaps("gid", r.GIDMap); err != nil {
-				return nil, err
-			}
-			host.UIDMaps = r.GIDMap
-		}
-		if err := checkMaps("uid", host.UIDMaps); err != nil {
-			return nil, err
-		}
-		if len(host.GIDMaps) == 0 {
-			host.GIDMaps = host.UIDMaps
-		}
-		if err := checkMaps("gid", host.GIDMaps); err != nil {
+		host, err := r.maps()
+		if err != nil {
 			return nil, err
 		}
 		if root {
@@ -240,6 +214,66 @@ func decide(c caller, r Request) ([]attempt, error) {
 		return c.explicit(host, own, wide, inside)
 	}
 	return nil, fmt.Errorf("unknown ownership mode %q", mode)
+}
+
+// mode is the one that r asks for, auto being settled.
+func (c caller) mode(r Request) Mode {
+	switch {
+	case r.Mode != "" && r.Mode != ModeAuto:
+		return r.Mode
+	case c.uid == 0 && total(c.uids) > 1 && total(c.gids) > 1:
+		return ModeNone
+	case c.uid == 0 || c.missing() != nil:
+		return ModeSelf
+	}
+	return ModeSubid
+}
+
+// own is the mapping of one id each: the caller's.
+func (c caller) own() user.IdentityMapping {
+	return user.IdentityMapping{
+		UIDMaps: []user.IDMap{{ID: 0, ParentID: c.uid, Count: 1}},
+		GIDMaps: []user.IDMap{{ID: 0, ParentID: c.gid, Count: 1}},
+	}
+}
+
+// maps is an explicit mapping, as far as it can be wrong by itself.
+func (r Request) maps() (user.IdentityMapping, error) {
+	host := user.IdentityMapping{UIDMaps: r.UIDMap, GIDMaps: r.GIDMap}
+	// The one that was given is named in errors, so it is looked at first.
+	if len(r.UIDMap) == 0 && len(r.GIDMap) > 0 {
+		if err := checkMaps("gid", r.GIDMap); err != nil {
+			return host, err
+		}
+		host.UIDMaps = r.GIDMap
+	}
+	if err := checkMaps("uid", host.UIDMaps); err != nil {
+		return host, err
+	}
+	if len(host.GIDMaps) == 0 {
+		host.GIDMaps = host.UIDMaps
+	}
+	return host, checkMaps("gid", host.GIDMaps)
+}
+
+// headers is the State of ids that are written into headers and not to a disk.
+func headers(c caller, r Request) (State, error) {
+	s := State{Mode: c.mode(r)}
+	var err error
+	switch s.Mode {
+	case ModeNone:
+	case ModeSelf:
+		s.Host = c.own()
+	case ModeSubid:
+		err = c.noRange()
+		s.Host, s.Notes = c.wide()
+	case ModeExplicit:
+		s.Host, err = r.maps()
+	default:
+		err = fmt.Errorf("unknown ownership mode %q", s.Mode)
+	}
+	s.Disk = s.Host
+	return withCapRoot(s), err
 }
 
 // explicit is ModeExplicit for an ordinary user: its own id needs no range and no helper, everything else does.

@@ -301,3 +301,46 @@ func TestMappedIDs(t *testing.T) {
 		t.Error("a map that is no map is taken")
 	}
 }
+
+// Ids for headers take no privilege, and are otherwise those that Enter chooses.
+func TestHeaders(t *testing.T) {
+	noRange := with(user1000(), func(c *caller) { c.subUIDs, c.subGIDs = nil, nil })
+	noHelper := with(user1000(), func(c *caller) { c.newgidmap = "" })
+	foreign := Request{Mode: ModeExplicit, UIDMap: maps(t, "0:300000:10"), GIDMap: maps(t, "0:400000:10")}
+	const (
+		wide = "subid host=0:1000:1 1:100000:1000/0:1000:1 1:200000:1000 cap=1000"
+		self = "self host=0:1000:1/0:1000:1 cap=1000"
+	)
+	for _, c := range []struct {
+		name string
+		c    caller
+		r    Request
+		want string
+	}{
+		{"root by default", root(), Request{}, "none host=/ cap=0"},
+		{"user by default", user1000(), Request{}, wide},
+		{"user without ranges", noRange, Request{}, self},
+		{"user without helpers", noHelper, Request{}, self},
+		{"user without helpers, subid", noHelper, Request{Mode: ModeSubid}, wide},
+		{"user without ranges, subid", noRange, Request{Mode: ModeSubid}, "!/etc/subuid"},
+		{"user, self", user1000(), Request{Mode: ModeSelf}, self},
+		{"user, none", user1000(), Request{Mode: ModeNone}, "none host=/ cap=0"},
+		{"user, explicit", noRange, foreign, "explicit host=0:300000:10/0:400000:10 cap=300000"},
+		{"without root", root(), Request{Mode: ModeExplicit, UIDMap: maps(t, "1:300000:10")}, "!0"},
+	} {
+		s, err := headers(c.c, c.r)
+		if text, wantErr := strings.CutPrefix(c.want, "!"); wantErr {
+			if _, ok := errors.AsType[*Error](err); !ok || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: error %v, want one that says %q", c.name, err, text)
+			}
+			continue
+		}
+		got := fmt.Sprintf("%s host=%s/%s cap=%d", s.Mode, mapString(s.Host.UIDMaps), mapString(s.Host.GIDMaps), s.CapRootID)
+		if err != nil || got != c.want {
+			t.Errorf("%s: %s, %v; want %s", c.name, got, err, c.want)
+		}
+		if mapString(s.Disk.UIDMaps) != mapString(s.Host.UIDMaps) || mapString(s.Disk.GIDMaps) != mapString(s.Host.GIDMaps) || s.InNamespace {
+			t.Errorf("%s: %+v", c.name, s)
+		}
+	}
+}

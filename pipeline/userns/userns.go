@@ -192,3 +192,19 @@ func Enter(ctx context.Context, r Request) (State, error) {
 	}
 	return State{}, failed
 }
+
+// Headers is Enter for ids that go into the headers of a stream. Nothing is owned by it, and so it takes no privilege and
+// no namespace: ModeNone and any explicit mapping are for every caller. What unpacks the stream has to have the right to
+// the ids. ModeAuto and ModeSubid give what Enter gives. Errors are an *Error.
+func Headers(r Request) (State, error) {
+	c, err := gather()
+	if err != nil {
+		return State{}, err
+	}
+	s, err := headers(c, r)
+	if err != nil {
+		return State{}, err
+	}
+	s.Rootless = c.uid != 0 || c.bounded
+	return s, nil
+}
