@@ -81,8 +81,8 @@ func TestEngines(t *testing.T) {
 	podman := func(t *testing.T, format string) string {
 		dir := testenv.Dir(t)
 		run := func(args ...string) {
-			testenv.Output(t, exec.CommandContext(t.Context(), "podman", append([]string{"--root", dir + "/root", "--runroot", dir + "/run",
-				"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"}, args...)...))
+			private(t, append([]string{"podman", "--root", dir + "/root", "--runroot", dir + "/run",
+				"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"}, args...)...)
 		}
 		path := filepath.Join(dir, "podman.tar")
 		run("load", "-q", "-i", archive)
@@ -133,7 +133,14 @@ func TestEngines(t *testing.T) {
 func skopeo(t *testing.T, args ...string) {
 	t.Helper()
 	testenv.NeedTool(t, "skopeo")
-	testenv.Output(t, exec.CommandContext(t.Context(), "skopeo", append([]string{"--insecure-policy", "--tmpdir", testenv.Dir(t)}, args...)...))
+	private(t, append([]string{"skopeo", "--insecure-policy", "--tmpdir", testenv.Dir(t)}, args...)...)
+}
+
+// private runs a program that keeps a cache in /var/lib, without its traces.
+func private(t *testing.T, command ...string) {
+	t.Helper()
+	testenv.NeedTool(t, "unshare")
+	testenv.Output(t, exec.CommandContext(t.Context(), "unshare", append([]string{"--mount", "sh", "-ec", `mount -t tmpfs tmpfs /var/lib; exec "$@"`, "sh"}, command...)...))
 }
 
 // The tree is what umoci unpacks.
