@@ -70,6 +70,7 @@ func status(err error) (code int, hints []string) {
 		dest   *pipeline.DestinationError
 		bundle *pipeline.BundleError
 		images *pipeline.SeveralImagesError
+		check  *checkError
 
 		accounts *pipeline.AccountsError
 	)
@@ -85,6 +86,8 @@ func status(err error) (code int, hints []string) {
 		return exitIO, nil
 	case errors.As(err, &usage):
 		return exitUsage, usage.hints
+	case errors.As(err, &check):
+		return exitMalformed, check.hints
 	case errors.As(err, &edit):
 		if edit.Hint != "" {
 			hints = append(hints, edit.Hint)

@@ -65,7 +65,7 @@ var unsupported = []string{}
 
 // unsupportedCommands are commands of the contract that this version does not
 // have yet.
-var unsupportedCommands = []string{"check", "completion", "man"}
+var unsupportedCommands = []string{"completion", "man"}
 
 // options are those of the main job, read off the command line. No file has
 // been opened for them.

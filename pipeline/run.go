@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
 	"ocibundle/pipeline/userns"
@@ -292,7 +293,17 @@ func unreachable(output string, ids userns.State) (warnings []string) {
 		warnings = append(warnings, "the container's root is not the caller, which an ordinary user's crun takes and runc does not")
 	}
 	uid, gid := ids.Disk.RootPair()
-	for dir := filepath.Dir(output); ; dir = filepath.Dir(dir) {
+	if dir := unsearchable(filepath.Dir(output), uid, gid, ids.Disk); dir != "" {
+		host, _ := ids.Host.RootPair()
+		warnings = append(warnings, fmt.Sprintf("the container's root (uid %d on the host) may not search %q, so the bundle will not start", host, dir))
+	}
+	return warnings
+}
+
+// unsearchable finds a directory that a container's root, with the ids uid and gid on disk, may not search: dir, or one
+// above it. Empty: there is none.
+func unsearchable(dir string, uid, gid int, disk user.IdentityMapping) string {
+	for ; ; dir = filepath.Dir(dir) {
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil {
 			search := uint32(0o001)
@@ -304,14 +315,13 @@ func unreachable(output string, ids userns.State) (warnings []string) {
 			}
 			// Where both ids are the container's, its root has every right
 			// (user_namespaces(7), "Capabilities").
-			_, _, foreign := ids.Disk.ToContainer(int(st.Uid), int(st.Gid))
+			_, _, foreign := disk.ToContainer(int(st.Uid), int(st.Gid))
 			if st.Mode&search == 0 && foreign != nil {
-				host, _ := ids.Host.RootPair()
-				return append(warnings, fmt.Sprintf("the container's root (uid %d on the host) may not search %q, so the bundle will not start", host, dir))
+				return dir
 			}
 		}
 		if dir == "/" {
-			return warnings
+			return ""
 		}
 	}
 }

@@ -1,18 +1,40 @@
 package specedit
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// warnRootless notes what a valid document asks for and a runtime will refuse,
+// A refusal is what a valid document asks for and a runtime will not give,
 // because it starts the container in a user namespace or is itself run by an
-// ordinary user: better said here than found out there. Tried with runc 1.1.5
-// and 1.5.2 and crun 1.8.1.
+// ordinary user. Tried with runc 1.1.5 and 1.5.2 and crun 1.8.1.
+type refusal struct {
+	code    string
+	pointer string
+	node    *node
+	// message goes on from the pointer: "is ..." or "has ...", after a colon anything.
+	message string
+}
+
+// warnRootless notes the refusals: better said here than found out there.
 func (d *Doc) warnRootless() {
+	for _, r := range d.refusals() {
+		sep := ": "
+		if strings.HasPrefix(r.message, "is ") || strings.HasPrefix(r.message, "has ") {
+			sep = " "
+		}
+		d.note("%s: %s%s%s", d.author(r.node), r.pointer, sep, r.message)
+	}
+}
+
+func (d *Doc) refusals() (found []refusal) {
 	if !d.own("user") {
-		return
+		return nil
+	}
+	refuse := func(code string, n *node, path []string, format string, args ...any) {
+		found = append(found, refusal{code, pointerOf(path...), n, fmt.Sprintf(format, args...)})
 	}
 	for i, m := range list(d.get("mounts")) {
 		kind, _ := m.member("type").str()
@@ -20,46 +42,59 @@ func (d *Doc) warnRootless() {
 			key, value, _ := strings.Cut(o.text, "=")
 			id, err := strconv.ParseInt(value, 10, 64)
 			if err == nil && (key == "uid" || key == "gid") && !d.maps(key, id) {
-				d.note("%s: %s has the option %s, which the mapping lacks: the kernel refuses the mount", d.author(m), pointerOf("mounts", strconv.Itoa(i)), o.text)
+				refuse(FindingMountID, m, []string{"mounts", strconv.Itoa(i)}, "has the option %s, which the mapping lacks: the kernel refuses the mount", o.text)
 			}
 		}
-		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) {
+		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) && !bindMount(m) {
 			cure := "--remove " + pointerOf("mounts", strconv.Itoa(i))
 			if at := bind.mount.Source; at != "" {
 				cure = "--mount type=bind,src=" + at + ",dst=" + at + ",ro"
 			}
-			d.note("%s: %s is a mount of %s, which the kernel refuses in a user namespace without a %s namespace of its own: %s",
-				d.author(m), pointerOf("mounts", strconv.Itoa(i)), kind, bind.namespace, cure)
+			refuse(FindingKernelMount, m, []string{"mounts", strconv.Itoa(i)},
+				"is a mount of %s, which the kernel refuses in a user namespace without a %s namespace of its own: %s", kind, bind.namespace, cure)
 		}
 	}
 	if n := d.get("process", "oomScoreAdj"); n != nil && strings.HasPrefix(n.text, "-") {
-		d.note("%s: /process/oomScoreAdj is %s, and the kernel lets nobody lower it from inside a user namespace: the container will not start", d.author(n), n.text)
+		refuse(FindingOOMScore, n, []string{"process", "oomScoreAdj"},
+			"is %s, and the kernel lets nobody lower it from inside a user namespace: the container will not start", n.text)
 	}
 	if !d.host.Rootless {
-		return
+		return found
 	}
 	if n := d.get("process", "user", "additionalGids"); n != nil && len(n.list) > 0 {
-		d.note("%s: an ordinary user's runc refuses /process/user/additionalGids, crun takes it", d.author(n.list[0]))
+		refuse(FindingGroups, n.list[0], []string{"process", "user", "additionalGids"}, "an ordinary user's runc refuses them, crun takes them")
 	}
-	for _, r := range list(d.get("process", "rlimits")) {
+	for i, r := range list(d.get("process", "rlimits")) {
 		kind := r.member("type").text
 		hard, err := strconv.ParseUint(r.member("hard").text, 10, 64)
 		if own, known := d.host.HardLimits[kind]; known && err == nil && hard > own {
-			d.note("%s: %s is %d, and an ordinary user may not raise it above %d here", d.author(r), kind, hard, own)
+			refuse(FindingRlimit, r, []string{"process", "rlimits", strconv.Itoa(i)}, "%s is %d, and an ordinary user may not raise it above %d here", kind, hard, own)
 		}
 	}
 	why := "runc refuses it from an ordinary user, crun ignores it: control groups of version 1 cannot be delegated"
 	if d.host.CgroupV2 {
+		if d.host.CgroupDelegated {
+			return found
+		}
 		why = "an ordinary user's runtime can set it only in a control group that was delegated, as by systemd-run --user --scope -p Delegate=yes"
 	}
 	for _, key := range []string{"memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified"} {
 		if n := d.get("linux", "resources", key); n != nil && len(n.keys)+len(n.list) > 0 {
-			d.note("%s: %s: %s", d.author(n), pointerOf("linux", "resources", key), why)
+			refuse(FindingCgroup, n, []string{"linux", "resources", key}, "%s", why)
 		}
 	}
 	if n := d.get("linux", "cgroupsPath"); n != nil && n.text != "" {
-		d.note("%s: /linux/cgroupsPath: %s", d.author(n), why)
+		refuse(FindingCgroup, n, []string{"linux", "cgroupsPath"}, "%s", why)
 	}
+	return found
+}
+
+// bindMount tells whether an element of mounts is a bind mount, whatever its
+// type says.
+func bindMount(m *node) bool {
+	return m.member("type").is("bind") || slices.ContainsFunc(list(m.member("options")), func(o *node) bool {
+		return o.text == "bind" || o.text == "rbind"
+	})
 }
 
 // maps tells whether the document's own mapping, if it has one, has a container

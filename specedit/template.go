@@ -22,6 +22,9 @@ type Host struct {
 	// HardLimits are the limits that the user who runs the runtime cannot raise, by
 	// type (RLIMIT_NOFILE). What is not there is not known.
 	HardLimits map[string]uint64
+	// CgroupDelegated says that an ordinary user's runtime may set limits in its
+	// control group of version 2. Only what is said of a config depends on it.
+	CgroupDelegated bool
 	// Mapping maps container ids to host ids. Empty: no user namespace.
 	Mapping user.IdentityMapping
 	// Hostname is the container's host name in the docker template.

@@ -67,40 +67,52 @@ var choices = map[reflect.Type][]string{
 	reflect.TypeFor[specs.LinuxPersonalityDomain](): {"LINUX", "LINUX32"},
 }
 
-// checker walks a document beside the specification's types and stops at the
-// first thing that is wrong.
+// checker walks a document beside the specification's types and collects what
+// is wrong with it.
 type checker struct {
 	base string // label of the document that the edits started from
-	err  *EditError
+	most int    // how many errors are enough
+	errs []*EditError
+}
+
+// faults are the first errors of a document, most at most. What it means is
+// looked at only where its types are right.
+func faults(root *node, base string, most int) []*EditError {
+	c := &checker{base: base, most: most}
+	c.value(root, specType, nil, root.by)
+	if len(c.errs) == 0 {
+		c.meaning(root)
+	}
+	return c.errs
 }
 
 // check says whether a document is a valid config; the error is an *EditError
 // that blames the edit which brought the fault in. base is what to blame for
 // what no edit wrote.
 func check(root *node, base string) error {
-	c := &checker{base: base}
-	c.value(root, specType, nil, root.by)
-	if c.err == nil {
-		c.meaning(root)
+	if errs := faults(root, base, 1); len(errs) > 0 {
+		return errs[0]
 	}
-	if c.err == nil {
-		return nil
-	}
-	return c.err
+	return nil
 }
 
-func (c *checker) fail(path []string, by, format string, args ...any) {
-	if c.err != nil {
-		return
-	}
+func (c *checker) done() bool { return len(c.errs) >= c.most }
+
+// fail notes an error, unless there are enough, and returns it for what else
+// there is to say.
+func (c *checker) fail(path []string, by, format string, args ...any) *EditError {
 	if by == "" {
 		by = c.base
 	}
-	c.err = &EditError{Label: by, Pointer: pointerOf(path...), Problem: fmt.Sprintf(format, args...)}
+	err := &EditError{Label: by, Pointer: pointerOf(path...), Problem: fmt.Sprintf(format, args...)}
+	if !c.done() {
+		c.errs = append(c.errs, err)
+	}
+	return err
 }
 
 func (c *checker) value(n *node, t reflect.Type, path []string, by string) {
-	if c.err != nil {
+	if c.done() {
 		return
 	}
 	if n.by != "" {
@@ -135,9 +147,9 @@ func (c *checker) value(n *node, t reflect.Type, path []string, by string) {
 		}
 	case reflect.String:
 		if n.kind != kindString {
-			c.fail(path, by, "is %s, a string is wanted", shown(n))
+			err := c.fail(path, by, "is %s, a string is wanted", shown(n))
 			if n.kind == kindNumber || n.kind == kindBool {
-				c.err.Hint = fmt.Sprintf("a string that looks like JSON needs its own quotes: '%q'", n.text)
+				err.Hint = fmt.Sprintf("a string that looks like JSON needs its own quotes: '%q'", n.text)
 			}
 			return
 		}
@@ -186,7 +198,7 @@ func (c *checker) object(n *node, t reflect.Type, path []string, by string) {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.name == k })
 		if i < 0 {
 			c.unknown(n, k, fields, path, by)
-			return
+			continue
 		}
 		c.value(n.obj[k], fields[i].typ, extend(path, k), by)
 	}
@@ -400,8 +412,7 @@ func (c *checker) mapped(root *node) {
 			ranges := list(linux.member(k.mapping))
 			v, _ := strconv.ParseInt(id.text, 10, 64)
 			if len(ranges) > 0 && !slices.ContainsFunc(ranges, func(e *node) bool { return inRange(e, v) }) {
-				c.fail([]string{"process", "user", k.member}, id.by, "is %s id %d, which the mapping lacks (%s)", k.what, v, describeMapping(ranges))
-				c.err.Err = ErrUnmapped
+				c.fail([]string{"process", "user", k.member}, id.by, "is %s id %d, which the mapping lacks (%s)", k.what, v, describeMapping(ranges)).Err = ErrUnmapped
 			}
 		}
 	}

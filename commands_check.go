@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"ocibundle/pipeline"
+	"ocibundle/pipeline/userns"
+	"ocibundle/specedit"
+)
+
+func (p *program) checkCommand() *cli.Command {
+	flags := []*flagDef{{names: []string{"json"}, usage: "print the findings as a JSON object"}}
+	return p.command("check", "DIR", "say what would stop a bundle from running", flags, p.check)
+}
+
+// checkError is a bundle in which something was found.
+type checkError struct {
+	dir   string
+	count int
+	hints []string
+}
+
+func (e *checkError) Error() string {
+	things := "things"
+	if e.count == 1 {
+		things = "thing"
+	}
+	return fmt.Sprintf("%q: %d %s would stop it from running", e.dir, e.count, things)
+}
+
+// jsonCheck is what check --json prints.
+type jsonCheck struct {
+	Bundle   string        `json:"bundle"`
+	Findings []jsonFinding `json:"findings"`
+}
+
+type jsonFinding struct {
+	Code    string  `json:"code"`
+	Pointer *string `json:"pointer,omitempty"` // of a member of config.json; "" is all of it
+	Path    string  `json:"path,omitempty"`
+	Message string  `json:"message"`
+	Hint    string  `json:"hint,omitempty"`
+}
+
+// check says what would stop a bundle from running.
+func (p *program) check(dirs []string) error {
+	dirs = append(dirs, p.args...)
+	if len(dirs) != 1 {
+		return usagef("%d bundles were named, not one", len(dirs)).hint("ocibundle check DIR")
+	}
+	// Files of subordinate ids can be seen only where those ids are.
+	ids, err := userns.Enter(context.Background(), userns.Request{Mode: userns.ModeWidest})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signalContext()
+	defer stop()
+	found, err := pipeline.Check(ctx, pipeline.CheckConfig{Dir: dirs[0], IDs: ids})
+	if err != nil {
+		p.explain(err, ids)
+		return err
+	}
+	var hints []string
+	report := jsonCheck{Bundle: dirs[0], Findings: []jsonFinding{}}
+	for _, f := range found {
+		j := jsonFinding{Code: f.Code, Path: f.Path, Message: f.Message, Hint: findingHints[f.Code]}
+		if f.Path == "" {
+			j.Pointer = &f.Pointer
+		}
+		report.Findings = append(report.Findings, j)
+		if j.Hint != "" && !slices.Contains(hints, j.Hint) {
+			hints = append(hints, j.Hint)
+		}
+	}
+	if p.rec.is("json") {
+		if err := writeJSON(p.stdout, report); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range found {
+			if _, err := fmt.Fprintln(p.stdout, oneLine(findingLine(f))); err != nil {
+				return err
+			}
+		}
+	}
+	if len(found) > 0 {
+		return &checkError{dirs[0], len(found), hints}
+	}
+	return nil
+}
+
+// findingLine is a finding on one line: where, what.
+func findingLine(f specedit.Finding) string {
+	where := f.Path
+	if where == "" {
+		where = strings.TrimSpace("config.json " + f.Pointer)
+	}
+	verb, _, _ := strings.Cut(f.Message, " ")
+	if slices.Contains([]string{"is", "has", "cannot", "needs", "belongs", "does"}, verb) {
+		return where + " " + f.Message
+	}
+	return where + ": " + f.Message
+}
+
+// findingHints say what to try, by the code of a finding.
+var findingHints = map[string]string{
+	specedit.FindingSchema:        "ocibundle edit DIR changes a config.json and checks the result",
+	specedit.FindingUnmappedID:    "ocibundle edit DIR --user UID:GID takes ids that the mapping has",
+	specedit.FindingDescriptor:    "ocibundle edit DIR --workdir DIRECTORY",
+	specedit.FindingKernelMount:   "ocibundle edit DIR --mount type=bind,src=/sys,dst=/sys,ro takes the host's /sys",
+	specedit.FindingMountID:       "ocibundle edit DIR --remove PTR takes the option out of the mount",
+	specedit.FindingOOMScore:      "ocibundle edit DIR --remove /process/oomScoreAdj",
+	specedit.FindingGroups:        "ocibundle edit DIR --remove /process/user/additionalGids, or run it with crun",
+	specedit.FindingCgroup:        "ocibundle edit DIR --remove PTR takes the limit out",
+	specedit.FindingUserNamespace: "make the bundle as the user who is to run it: --remap subid or --remap self",
+	pipeline.FindingConfig:        "ocibundle spec > DIR/config.json writes a new one",
+	pipeline.FindingRootfs:        "ocibundle edit DIR --set /root/path=rootfs names the bundle's own",
+	pipeline.FindingMountLink:     "ocibundle edit DIR --set /mounts/N/destination=PATH names what the link leads to",
+	pipeline.FindingMountEscape:   "ocibundle edit DIR --set /mounts/N/destination=PATH names a place in the rootfs",
+	pipeline.FindingBindSource:    "make the source, or take the mount out: ocibundle edit DIR --remove /mounts/N",
+	pipeline.FindingDeviceLink:    "remove the link from the rootfs, or mount a tmpfs on /dev",
+	pipeline.FindingCwd:           "ocibundle edit DIR --workdir DIRECTORY",
+	pipeline.FindingNoPath:        "ocibundle edit DIR --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	pipeline.FindingNotFound:      "ocibundle edit DIR -- COMMAND ARG... sets another command",
+	pipeline.FindingNotRunnable:   "ocibundle edit DIR --user root runs it as the container's root",
+	pipeline.FindingInterpreter:   "the interpreter must be in the rootfs: a dynamically linked program brings its loader and libraries along",
+	pipeline.FindingArchitecture:  "an image for several platforms has it for this one: --image --platform OS/ARCH",
+	pipeline.FindingNamespace:     "a namespace lives no longer than its process, unless it is mounted: ocibundle edit DIR --net private",
+	pipeline.FindingSecurity:      "ocibundle edit DIR --remove PTR takes it out",
+	specedit.FindingRlimit:        "ocibundle edit DIR --ulimit NAME=SOFT:HARD sets a lower one",
+	pipeline.FindingOwner:         "the ids on disk and the mapping in config.json are made together: extract it again with --remap or --uidmap",
+	pipeline.FindingParent:        "chmod o+x lets others through a directory",
+	pipeline.FindingForbidden:     "see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)",
+	specedit.FindingMapping:       "a mapping is in /linux/uidMappings and /linux/gidMappings; the caller's ids are in /etc/subuid and /etc/subgid",
+}
