@@ -92,6 +92,12 @@ type Doc struct {
 	swapSet bool            // MemorySwap was given: Memory leaves it alone
 	notes   []string        // see Plan.Warnings
 	profile *pendingSeccomp // a seccomp profile that depends on the final capabilities
+
+	// unresolved is the last user that the rootfs lacks, and where it stands.
+	unresolved struct {
+		uid *node
+		err error
+	}
 }
 
 // note records a sentence for [Plan.Warnings].

@@ -78,6 +78,9 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 			return nil, err
 		}
 	}
+	if err := d.checkUser(); err != nil {
+		return nil, err
+	}
 	if err := d.settle(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/moby/sys/user"
 )
 
 // Args sets the whole command, process.args.
@@ -146,10 +148,16 @@ func User(label, spec string) (Edit, error) {
 	return newEdit(label, func(d *Doc) error {
 		u, err := d.users.User(spec)
 		if err != nil {
-			return err
+			// A later edit may name another user: an image's config, say, has
+			// one that the rootfs lacks, and --user 0 follows.
+			d.unresolved.err = blame(d.by, err)
+			u = user.ExecUser{}
 		}
 		if err := d.put(u.Uid, "process", "user", "uid"); err != nil {
 			return err
+		}
+		if err != nil {
+			d.unresolved.uid = d.get("process", "user", "uid")
 		}
 		if err := d.put(u.Gid, "process", "user", "gid"); err != nil {
 			return err
@@ -192,6 +200,14 @@ func GroupAdd(label, group string) (Edit, error) {
 		d.groups = append(d.groups, gid)
 		return d.addGroup(gid)
 	}), nil
+}
+
+// checkUser says that the user is still one that could not be resolved.
+func (d *Doc) checkUser() error {
+	if d.unresolved.uid != nil && d.unresolved.uid == d.get("process", "user", "uid") {
+		return d.unresolved.err
+	}
+	return nil
 }
 
 func (d *Doc) addGroup(gid int) error {

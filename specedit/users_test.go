@@ -231,3 +231,45 @@ func TestUserEdit(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestUserOverridden names a user that the rootfs lacks, as an image's config
+// may, and then another one: only the last counts.
+func TestUserOverridden(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "etc/passwd"), passwd)
+	edit := func(make func(label, arg string) (specedit.Edit, error), label, arg string) specedit.Edit {
+		t.Helper()
+		e, err := make(label, arg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	set := func(label, arg string) (specedit.Edit, error) { return specedit.Set(label, "/process/user/uid", arg) }
+	nobody := edit(specedit.User, "-u nobody", "nobody")
+	for _, c := range []struct {
+		name  string
+		edits []specedit.Edit
+		want  string // in the error; empty for none
+	}{
+		{"alone", []specedit.Edit{nobody}, "`-u nobody`"},
+		{"a name after it", []specedit.Edit{nobody, edit(specedit.User, "-u redis", "redis")}, ""},
+		{"an id after it", []specedit.Edit{nobody, edit(specedit.User, "-u 0", "0")}, ""},
+		{"set after it", []specedit.Edit{nobody, edit(set, "--set /process/user/uid=5", "5")}, ""},
+		{"before it", []specedit.Edit{edit(specedit.User, "-u redis", "redis"), nobody}, "`-u nobody`"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := specedit.Plan{Edits: c.edits}
+			if err := p.Check(); err != nil {
+				t.Errorf("before there is a rootfs: %v", err)
+			}
+			_, err := p.Build(rootUsers(t, dir))
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("error %v, want one with %s", err, c.want)
+			}
+		})
+	}
+}
