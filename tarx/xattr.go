@@ -1,8 +1,11 @@
 package tarx
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -148,4 +151,66 @@ func (l *losses) list() []Loss {
 	}
 	slices.SortFunc(out, func(a, b Loss) int { return cmp.Compare(a.Kind, b.Kind) })
 	return out
+}
+
+// xattrs sets the attributes of a file or directory that is open as fd.
+// Capabilities are put into m for later, since writing takes them away; for a
+// directory, rec is its record.
+func (x *Extractor) xattrs(h *header, fd int, m *fileMeta, rec int) error {
+	if x.opts.NoXattrs {
+		return nil
+	}
+	for _, a := range h.xattrs {
+		name := string(a.name)
+		class, loss := x.classify(name)
+		switch class {
+		case xattrSkip:
+			x.losses.add(loss, string(h.name), x.p.index, name)
+			continue
+		case xattrCap:
+			if m == nil {
+				x.losses.add(loss, string(h.name), x.p.index, "not a file")
+				continue
+			}
+			v, n, ok := convertCapability(a.value, x.opts.CapRootID)
+			if !ok {
+				x.losses.add(loss, string(h.name), x.p.index, fmt.Sprintf("a value of %d bytes", len(a.value)))
+				continue
+			}
+			m.cap, m.capLen = v, uint8(n)
+			continue
+		case xattrACL:
+			if m == nil {
+				r := x.table.at(rec)
+				r.flags |= dirACL
+				if x.table.aclBytes += len(a.value); x.table.aclBytes > maxACLBytes {
+					return x.refused(h, errors.New("directories have access control lists of more than 4 MiB"))
+				}
+				x.table.acls[rec] = append(x.table.acls[rec],
+					deferredXattr{name, bytes.Clone(a.value), x.p.index, string(h.name)})
+				continue
+			}
+		}
+		if err := unix.Fsetxattr(fd, name, a.value, 0); err != nil {
+			if !xattrRefused(err) {
+				return x.blame(h, opError("set the attribute "+name, err))
+			}
+			x.losses.add(loss, string(h.name), x.p.index, name+": "+err.Error())
+		}
+	}
+	return nil
+}
+
+// keepOwner notes the real ids where every file is the caller's.
+func (x *Extractor) keepOwner(h *header, fd int) error {
+	if x.opts.Owner != OwnerRootless || h.uid == 0 && h.gid == 0 {
+		return nil
+	}
+	if err := unix.Fsetxattr(fd, xattrRootless, rootlessValue(h.uid, h.gid), 0); err != nil {
+		if !xattrRefused(err) {
+			return x.blame(h, opError("set the attribute "+xattrRootless, err))
+		}
+		x.losses.add(LossOwner, string(h.name), x.p.index, fmt.Sprintf("%d:%d: %v", h.uid, h.gid, err))
+	}
+	return nil
 }

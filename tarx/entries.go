@@ -1,0 +1,431 @@
+package tarx
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// directory makes or finds the directory of an entry.
+func (x *Extractor) directory(h *header, parent *openDir, full []byte, uid, gid uint32) error {
+	// A directory that lacks a permission for its owner still takes its
+	// children; it gets its own mode at the end.
+	mode := h.mode&0o777 | 0o700
+	for try := 0; ; try++ {
+		err := sysMkdirat(parent.fd, x.base, mode)
+		if err == nil {
+			flags := dirChown
+			if mode != h.mode {
+				flags |= dirChmod
+			}
+			d, err := x.enter(parent, full, x.base, flags)
+			if err != nil {
+				return x.blame(h, err)
+			}
+			return x.nameDirectory(h, d, uid, gid)
+		}
+		if err != unix.EEXIST || try == maxTries {
+			return x.blame(h, opError("create the directory", err))
+		}
+		typ, err := x.typeOf(parent)
+		if err != nil {
+			return x.blame(h, err)
+		}
+		if typ == unix.S_IFDIR {
+			d := x.dirs.get(full)
+			if d == nil {
+				if d, err = x.enter(parent, full, x.base, 0); err != nil {
+					return x.blame(h, err)
+				}
+			}
+			x.table.at(d.rec).flags |= dirChmod
+			return x.nameDirectory(h, d, uid, gid)
+		}
+		if err := x.remove(parent, typ); err != nil {
+			return x.blame(h, err)
+		}
+	}
+}
+
+// maxTries is how often a name is cleared for an entry. Once is enough unless
+// somebody else is at work in the tree.
+const maxTries = 16
+
+// nameDirectory notes an entry's metadata for a directory, for the end.
+func (x *Extractor) nameDirectory(h *header, d *openDir, uid, gid uint32) error {
+	r := x.table.at(d.rec)
+	again := r.flags&dirNamed != 0
+	r.flags = r.flags&^dirImplied | dirChown | dirNamed
+	r.mode = uint16(h.mode)
+	r.owner = x.table.owner(uid, gid)
+	r.sec, r.nsec = h.sec, h.nsec
+	delete(x.table.acls, d.rec)
+	r.flags &^= dirACL
+	fd := d.fd
+	if again && x.layer {
+		if err := x.clearXattrs(fd); err != nil {
+			return x.blame(h, err)
+		}
+	}
+	if err := x.xattrs(h, fd, nil, d.rec); err != nil {
+		return err
+	}
+	if again && x.opts.Owner == OwnerRootless {
+		// The entry before this one may have had other ids.
+		if err := unix.Fremovexattr(fd, xattrRootless); err != nil && err != unix.ENODATA && !xattrRefused(err) {
+			return x.blame(h, opError("remove the attribute "+xattrRootless, err))
+		}
+	}
+	return x.keepOwner(h, fd)
+}
+
+// typeOf is the type of the entry x.base of dir, 0 if there is none.
+func (x *Extractor) typeOf(dir *openDir) (uint32, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir.fd, x.base.String(), &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, opError("stat", err)
+	}
+	return st.Mode & unix.S_IFMT, nil
+}
+
+// remove clears the name x.base of dir for a later entry.
+func (x *Extractor) remove(dir *openDir, typ uint32) error {
+	switch typ {
+	case 0:
+		return nil
+	case unix.S_IFDIR:
+		x.dirs.forget()
+		if err := RemoveAll(dir.fd, x.base.String()); err != nil {
+			return opError("replace the directory", err)
+		}
+		return nil
+	case unix.S_IFLNK:
+		x.dirs.forget()
+	}
+	if err := sysUnlinkat(dir.fd, x.base, 0); err != nil && err != unix.ENOENT {
+		return opError("replace", err)
+	}
+	return nil
+}
+
+// create calls f until the name x.base of dir is free for it.
+func (x *Extractor) create(dir *openDir, f func() error) error {
+	for try := 0; ; try++ {
+		err := f()
+		if err != unix.EEXIST || try == maxTries {
+			return err
+		}
+		typ, err := x.typeOf(dir)
+		if err != nil {
+			return err
+		}
+		if err := x.remove(dir, typ); err != nil {
+			return err
+		}
+	}
+}
+
+// file makes a regular file and queues its contents.
+func (x *Extractor) file(h *header, dir *openDir, uid, gid uint32) error {
+	m := fileMeta{size: h.size, sec: h.sec, nsec: h.nsec, uid: uid, gid: gid, mode: uint16(h.mode)}
+	m.chown = x.opts.Owner == OwnerKeep && (uid != x.fsuid || gid != x.fsgid)
+	mode := h.mode & 0o777
+	if len(h.xattrs) > 0 || x.opts.Owner == OwnerRootless && (h.uid != 0 || h.gid != 0) {
+		mode |= 0o200 // or a plain user may not set an attribute (xattr(7))
+	}
+	m.chmod = mode != h.mode
+
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := sysOpenat(dir.fd, x.base, flags, mode)
+	if err == unix.EEXIST {
+		err = x.create(dir, func() (err error) {
+			fd, err = sysOpenat(dir.fd, x.base, flags, mode)
+			return err
+		})
+	}
+	if err != nil {
+		return x.blame(h, opError("create", err))
+	}
+	if len(h.xattrs) > 0 {
+		if err := x.xattrs(h, fd, &m, -1); err != nil {
+			unix.Close(fd)
+			return err
+		}
+	}
+	if err := x.keepOwner(h, fd); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	return x.body(h, fd, &m)
+}
+
+// body queues what is to be written to fd, which it takes over.
+func (x *Extractor) body(h *header, fd int, m *fileMeta) error {
+	whole := h.sparse == nil && (h.stored == 0 || x.src.cur.n-x.src.pos >= int(min(h.stored, chunkSize+1)))
+	if whole {
+		var data []byte
+		if h.stored > 0 {
+			data, _ = x.src.piece(h.stored)
+		}
+		x.queue(job{fd: fd, data: data, meta: *m, index: x.p.index}, h.name)
+		return x.padding(h, nil)
+	}
+
+	big := &bigFile{fd: fd, name: string(h.name), index: x.p.index, meta: *m}
+	big.pending.Store(1) // ours
+	defer x.work.unref(big)
+	if h.sparse != nil {
+		big.holes.Store(true) // the file may end with one
+		for _, e := range h.sparse {
+			if err := x.bodyPart(big, e.off, e.size); err != nil {
+				return err
+			}
+		}
+	} else if err := x.bodyPart(big, 0, h.stored); err != nil {
+		return err
+	}
+	return x.padding(h, big)
+}
+
+func (x *Extractor) bodyPart(big *bigFile, off, size int64) error {
+	for size > 0 {
+		data, err := x.src.piece(size)
+		if err == io.EOF {
+			return &EntryError{Name: big.name, Index: big.index, Kind: ErrMalformed, Err: ErrTruncated}
+		}
+		if err != nil {
+			return err
+		}
+		big.pending.Add(1)
+		x.queue(job{fd: big.fd, data: data, off: off, big: big, index: big.index}, nil)
+		off += int64(len(data))
+		size -= int64(len(data))
+	}
+	return nil
+}
+
+// padding passes over what fills the body's last block.
+func (x *Extractor) padding(h *header, big *bigFile) error {
+	// The header lies in a chunk that may be gone once there was a body.
+	err := x.src.skip(x.p.pad)
+	if err == io.ErrUnexpectedEOF {
+		if big != nil {
+			return &EntryError{Name: big.name, Index: big.index, Kind: ErrMalformed, Err: ErrTruncated}
+		}
+		return x.malformed(h, ErrTruncated)
+	}
+	return err
+}
+
+func (x *Extractor) queue(j job, name []byte) {
+	b := x.cur
+	j.nameOff = len(b.names)
+	b.names = append(b.names, name...)
+	j.nameEnd = len(b.names)
+	b.jobs = append(b.jobs, j)
+	if len(b.jobs) >= x.maxJobs {
+		x.flush(x.src.cur)
+	}
+}
+
+// symlink makes a symlink, target verbatim.
+func (x *Extractor) symlink(h *header, dir *openDir, uid, gid uint32) error {
+	switch {
+	case len(h.link) == 0:
+		return x.malformed(h, errors.New("the symlink's target is empty"))
+	case bytes.IndexByte(h.link, 0) >= 0:
+		return x.malformed(h, errors.New("there is a NUL in the symlink's target"))
+	}
+	x.target.set(h.link)
+	err := x.create(dir, func() error { return sysSymlinkat(x.target, dir.fd, x.base) })
+	if err != nil {
+		return x.blame(h, opError("create the symlink", err))
+	}
+	return x.nameMeta(h, dir, uid, gid, false)
+}
+
+// nameMeta puts metadata onto an entry that cannot be opened, through its
+// directory and its name, which is not followed.
+func (x *Extractor) nameMeta(h *header, dir *openDir, uid, gid uint32, chmod bool) error {
+	if x.opts.Owner == OwnerKeep && (uid != x.fsuid || gid != x.fsgid) {
+		if err := unix.Fchownat(dir.fd, x.base.String(), int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return x.blame(h, opError("change the owner", err))
+		}
+	}
+	if x.opts.Owner == OwnerRootless && (h.uid != 0 || h.gid != 0) {
+		// The kernel allows user attributes on files and directories only.
+		x.losses.add(LossOwner, string(h.name), x.p.index, fmt.Sprintf("%d:%d", h.uid, h.gid))
+	}
+	if len(h.xattrs) > 0 && !x.opts.NoXattrs {
+		path := procFD(dir.fd) + "/" + x.base.String()
+		for _, a := range h.xattrs {
+			name := string(a.name)
+			class, loss := x.classify(name)
+			if class != xattrKeep {
+				x.losses.add(loss, string(h.name), x.p.index, name)
+				continue
+			}
+			if err := unix.Lsetxattr(path, name, a.value, 0); err != nil {
+				if !xattrRefused(err) {
+					return x.blame(h, opError("set the attribute "+name, err))
+				}
+				x.losses.add(loss, string(h.name), x.p.index, name+": "+err.Error())
+			}
+		}
+	}
+	if chmod {
+		if err := x.chmodName(dir, h.mode); err != nil {
+			return x.blame(h, opError("change the mode", err))
+		}
+	}
+	if err := sysUtimes(dir.fd, x.base, h.sec, h.nsec); err != nil {
+		return x.blame(h, opError("set the times", err))
+	}
+	return nil
+}
+
+// chmodName changes the mode of a FIFO or a device. fchmodat(2) follows
+// symlinks, so it goes through a handle; one of another type is left alone.
+func (x *Extractor) chmodName(dir *openDir, mode uint32) error {
+	fd, err := sysOpenat(dir.fd, x.base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO, unix.S_IFCHR, unix.S_IFBLK:
+		return chmodHandle(fd, mode)
+	}
+	return errors.New("the tree was changed by another process meanwhile")
+}
+
+// hardlink makes another name for what an earlier entry made.
+func (x *Extractor) hardlink(h *header, dir *openDir) error {
+	full, escapes, err := normalize(x.linkFull[:0], h.link)
+	x.linkFull = full
+	if err != nil {
+		return x.malformed(h, fmt.Errorf("hard link target: %w", err))
+	}
+	if escapes {
+		return x.refused(h, fmt.Errorf("the hard link's target %q leaves the root directory", clip(h.link)))
+	}
+	parent, base := splitPath(full)
+	if dots(base) {
+		return x.malformed(h, fmt.Errorf("the hard link's target %q is a directory", clip(h.link)))
+	}
+	from, err := x.lookup(parent, false)
+	if err != nil {
+		return x.linkMissing(h, full, err)
+	}
+	x.linkBase.set(base)
+	// linkat(2) without AT_SYMLINK_FOLLOW links a symlink itself.
+	for try := 0; ; try++ {
+		err = sysLinkat(from.fd, x.linkBase, dir.fd, x.base)
+		if err != unix.EEXIST || try == maxTries {
+			break
+		}
+		// Removing the name first would lose a file that is its own target.
+		var a, b unix.Stat_t
+		if err := unix.Fstatat(from.fd, x.linkBase.String(), &a, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return x.linkMissing(h, full, &nameError{fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
+		}
+		if err := unix.Fstatat(dir.fd, x.base.String(), &b, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+			if a.Ino == b.Ino && a.Dev == b.Dev {
+				return nil
+			}
+			if a.Mode&unix.S_IFMT == unix.S_IFDIR {
+				return x.malformed(h, fmt.Errorf("the hard link's target %q is a directory", clip(h.link)))
+			}
+			if err := x.remove(dir, b.Mode&unix.S_IFMT); err != nil {
+				return x.blame(h, err)
+			}
+		}
+	}
+	switch err {
+	case nil:
+		return nil
+	case unix.ENOENT:
+		return x.linkMissing(h, full, &nameError{fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
+	case unix.EPERM:
+		var st unix.Stat_t
+		if unix.Fstatat(from.fd, x.linkBase.String(), &st, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+			st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return x.malformed(h, fmt.Errorf("the hard link's target %q is a directory", clip(h.link)))
+		}
+	}
+	return x.blame(h, opError(fmt.Sprintf("link to %q", clip(h.link)), err))
+}
+
+// linkMissing handles a hard link without a target. One to a device that was
+// left out is left out too.
+func (x *Extractor) linkMissing(h *header, full []byte, err error) error {
+	if _, ok := x.skipped[string(full)]; ok {
+		return x.skipDevice(h, "a link to a device")
+	}
+	return x.blame(h, err)
+}
+
+// node makes a FIFO or a device.
+func (x *Extractor) node(h *header, dir *openDir, typ uint32, dev uint64, uid, gid uint32) error {
+	err := x.create(dir, func() error { return sysMknodat(dir.fd, x.base, typ|h.mode, dev) })
+	if err != nil {
+		if typ != unix.S_IFIFO && err == unix.EPERM && x.opts.Devices == DevicesAuto {
+			return x.skipDevice(h, fmt.Sprintf("%d:%d", h.major, h.minor))
+		}
+		return x.blame(h, opError("create the "+typeName(h.typ), err))
+	}
+	return x.nameMeta(h, dir, uid, gid, h.mode&0o7000 != 0)
+}
+
+func (x *Extractor) device(h *header, dir *openDir, uid, gid uint32) error {
+	// The kernel's dev_t has 12 bits for the major and 20 for the minor number.
+	if h.major < 0 || h.major >= 1<<12 || h.minor < 0 || h.minor >= 1<<20 {
+		return x.malformed(h, fmt.Errorf("device number %d:%d is out of range", h.major, h.minor))
+	}
+	switch x.opts.Devices {
+	case DevicesError:
+		return x.refused(h, fmt.Errorf("it is a %s", typeName(h.typ)))
+	case DevicesSkip:
+		typ, err := x.typeOf(dir)
+		if err == nil {
+			err = x.remove(dir, typ) // the entry replaces it all the same
+		}
+		if err != nil {
+			return x.blame(h, err)
+		}
+		return x.skipDevice(h, fmt.Sprintf("%d:%d", h.major, h.minor))
+	}
+	typ := uint32(unix.S_IFCHR)
+	if h.typ == typeBlock {
+		typ = unix.S_IFBLK
+	}
+	return x.node(h, dir, typ, unix.Mkdev(uint32(h.major), uint32(h.minor)), uid, gid)
+}
+
+func (x *Extractor) skipDevice(h *header, detail string) error {
+	kind := LossDevice
+	if strings.HasPrefix(string(x.full), "dev/") {
+		kind = LossDeviceInDev // the runtime mounts its own over it
+	}
+	x.losses.add(kind, string(h.name), x.p.index, detail)
+	if x.skipped == nil {
+		x.skipped = make(map[string]struct{})
+	}
+	if len(x.skipped) >= maxSkipped {
+		return x.refused(h, fmt.Errorf("there are more than %d devices that cannot be created", maxSkipped))
+	}
+	x.skipped[string(x.full)] = struct{}{}
+	return nil
+}

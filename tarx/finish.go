@@ -1,0 +1,87 @@
+package tarx
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Finish puts metadata onto the directories, children before parents, and
+// reports.
+func (x *Extractor) Finish(ctx context.Context) (*Report, error) {
+	uid, gid, err := x.owner.disk(0, 0)
+	if err != nil {
+		return nil, fmt.Errorf("own the root directory: %w", err)
+	}
+	for i := x.table.count - 1; i >= 0; i-- {
+		if i&0xfff == 0 && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		r := x.table.at(i)
+		meta := dirMeta{mode: r.mode, sec: r.sec, nsec: r.nsec}
+		if r.flags&dirImplied != 0 {
+			meta = dirMeta{mode: impliedMode, uid: uid, gid: gid, sec: x.newestSec, nsec: x.newestNsec}
+		} else {
+			o := x.table.owners[r.owner]
+			meta.uid, meta.gid = o[0], o[1]
+		}
+		if err := x.finishDir(i, r, meta); err != nil {
+			x.pathBuf = x.table.path(x.pathBuf[:0], i)
+			return nil, fmt.Errorf("finish the directory %q: %w", clip(x.pathBuf), err)
+		}
+	}
+	x.report.Losses = x.losses.list()
+	return &x.report, nil
+}
+
+func (x *Extractor) finishDir(i int, r *dirRecord, m dirMeta) error {
+	fd := x.dirs.root.fd
+	if i != 0 {
+		x.pathBuf = x.table.path(x.pathBuf[:0], i)
+		var err error
+		fd, err = x.dirs.openReal(x.pathBuf)
+		switch err {
+		case nil:
+		case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV:
+			return nil // a later entry replaced it
+		default:
+			return opError("open", err)
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return opError("stat", err)
+		}
+		if st.Ino != r.ino {
+			return nil
+		}
+		if rec, ok := x.table.find(r.ino); ok && rec != i {
+			return nil // the number went to a directory made later
+		}
+	}
+	if r.flags&dirChown != 0 && x.opts.Owner == OwnerKeep && (i == 0 || m.uid != x.fsuid || m.gid != x.fsgid) {
+		if err := unix.Fchown(fd, int(m.uid), int(m.gid)); err != nil {
+			return opError("change the owner", err)
+		}
+	}
+	if r.flags&dirACL != 0 {
+		for _, a := range x.table.acls[i] {
+			if err := unix.Fsetxattr(fd, a.name, a.value, 0); err != nil {
+				if !xattrRefused(err) {
+					return opError("set the attribute "+a.name, err)
+				}
+				x.losses.add(LossACL, a.entry, a.index, a.name+": "+err.Error())
+			}
+		}
+	}
+	if r.flags&dirChmod != 0 {
+		if err := unix.Fchmod(fd, uint32(m.mode)); err != nil {
+			return opError("change the mode", err)
+		}
+	}
+	if err := sysUtimes(fd, nil, m.sec, m.nsec); err != nil {
+		return opError("set the times", err)
+	}
+	return nil
+}
