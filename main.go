@@ -56,19 +56,18 @@ func (p *program) run(args []string) error {
 	}
 	app := &cli.App{
 		Name:                  "ocibundle",
-		Usage:                 "turn a container's filesystem stream into an OCI bundle",
-		UsageText:             usageText,
-		Flags:                 append(cliFlags(slices.Concat(mainFlags, editFlagDefs()), &p.rec), versionFlag, cli.HelpFlag),
+		Usage:                 appUsage,
+		Flags:                 append(cliFlags(mainDefs(), &p.rec), versionFlag, cli.HelpFlag),
 		Commands:              p.commands(),
 		Action:                p.main,
 		Reader:                p.stdin,
 		Writer:                p.stdout,
 		ErrWriter:             p.stderr,
 		HideVersion:           true,
-		Metadata:              map[string]any{"flags": flagHelp(slices.Concat(mainFlags, editFlagDefs()))},
+		Metadata:              map[string]any{"flags": flagHelp(mainDefs())},
 		OnUsageError:          func(_ *cli.Context, err error, _ bool) error { return parseError(err) },
 		ExitErrHandler:        func(*cli.Context, error) {},
-		CustomAppHelpTemplate: appHelp,
+		CustomAppHelpTemplate: appHelp(),
 	}
 	return app.Run(args)
 }
@@ -211,8 +210,6 @@ func (p *program) importConfig(plan *specedit.Plan, template string, f *files) (
 func (p *program) strayArgument(arg string) error {
 	e := usagef("unexpected argument %q", arg)
 	switch {
-	case slices.Contains(unsupportedCommands, arg) && len(p.rec.uses) == 0:
-		return usagef("the command %s is not supported", arg)
 	case p.rec.is("force"):
 		e.hint("-f is --force here; -i FILE reads a file")
 	case slices.Contains([]string{"-", "x", "xf", "-xf"}, arg):
@@ -250,9 +247,6 @@ func parseError(err error) error {
 	if name, ok := strings.CutPrefix(msg, "flag provided but not defined: -"); ok {
 		name = strings.TrimLeft(name, "-")
 		e := usagef("there is no flag %s", dashed(name))
-		if slices.Contains(unsupported, name) {
-			return usagef("%s is not supported", dashed(name))
-		}
 		h, ok := habits[name]
 		if !ok {
 			h, ok = dockerHints[name]
@@ -280,7 +274,7 @@ func parseError(err error) error {
 // nearestFlag is the flag whose name is a slip away from name.
 func nearestFlag(name string) string {
 	best, at := "", 3
-	for _, d := range slices.Concat(mainFlags, editFlagDefs()) {
+	for _, d := range mainDefs() {
 		for _, n := range d.names {
 			if dist := editDistance(n, name); dist < at && dist < len(n) {
 				best, at = n, dist

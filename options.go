@@ -60,13 +60,6 @@ var (
 	}
 )
 
-// unsupported are flags of the contract that this version does not have yet.
-var unsupported = []string{}
-
-// unsupportedCommands are commands of the contract that this version does not
-// have yet.
-var unsupportedCommands = []string{"completion", "man"}
-
 // options are those of the main job, read off the command line. No file has
 // been opened for them.
 type options struct {
