@@ -181,9 +181,10 @@ var keys = map[string]string{
 	"/mounts": "destination", "/linux/namespaces": "type", "/linux/devices": "path", "/process/rlimits": "type",
 }
 
-// isSet tells arrays of strings without an order.
+// isSet tells arrays of plain values without an order. Engines have the additional
+// groups in a map, and in another order at each start.
 func isSet(pointer string) bool {
-	return strings.HasPrefix(pointer, "/process/capabilities/") || pointer == "/linux/maskedPaths" || pointer == "/linux/readonlyPaths"
+	return strings.HasPrefix(pointer, "/process/capabilities/") || pointer == "/process/user/additionalGids" || pointer == "/linux/maskedPaths" || pointer == "/linux/readonlyPaths"
 }
 
 // deviceRule writes a rule as one line.

@@ -65,7 +65,7 @@ func StartContainerd(t testing.TB) *Engine {
 }
 
 func startEngine(kind string, probe func(*Engine) *exec.Cmd) (*Engine, error) {
-	dir, err := sharedDir(kind)
+	dir, err := sharedDir()
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func RedisExport(t testing.TB) string {
 	t.Helper()
 	e, name := RedisContainer(t)
 	return redis.get(t, func() (string, error) {
-		dir, err := sharedDir("redis")
+		dir, err := sharedDir()
 		if err != nil {
 			return "", err
 		}
@@ -82,7 +82,7 @@ func DebianExport(t testing.TB) string {
 		dir := os.Getenv("OCIBUNDLE_TEST_CACHE")
 		if dir == "" {
 			var err error
-			if dir, err = sharedDir("debian"); err != nil {
+			if dir, err = sharedDir(); err != nil {
 				return "", err
 			}
 		}

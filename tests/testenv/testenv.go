@@ -101,7 +101,7 @@ func ModuleRoot(t testing.TB) string {
 }
 
 func build(t testing.TB, cgo string, flags ...string) (string, error) {
-	dir, err := sharedDir("bin")
+	dir, err := sharedDir()
 	if err != nil {
 		return "", err
 	}
@@ -191,8 +191,10 @@ func Name() string {
 
 // sharedDir makes a directory that everybody may enter and that is removed when
 // the process ends.
-func sharedDir(kind string) (string, error) {
-	dir, err := os.MkdirTemp("", Tag+"-"+kind+"-")
+func sharedDir() (string, error) {
+	// A short name: podman takes no state directory longer than 50 characters, and a
+	// socket's path ends at 107.
+	dir, err := os.MkdirTemp("", Tag+"-")
 	if err != nil {
 		return "", err
 	}
@@ -206,7 +208,7 @@ func sharedDir(kind string) (string, error) {
 // it with all below it, mounts included, at the end of the test.
 func Dir(t testing.TB) string {
 	t.Helper()
-	dir, err := sharedDir("dir")
+	dir, err := sharedDir()
 	if err != nil {
 		t.Fatal(err)
 	}

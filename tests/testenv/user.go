@@ -50,7 +50,7 @@ func TempUser(t testing.TB, o UserOptions) *User {
 	NeedRoot(t)
 	NeedTool(t, "useradd", "usermod", "userdel")
 	u := &User{Name: Name()}
-	home, err := sharedDir("home")
+	home, err := sharedDir()
 	if err != nil {
 		t.Fatal(err)
 	}
