@@ -31,7 +31,7 @@ test:
 
 race:
 	tests/setup.sh
-	CGO_ENABLED=1 $(GO) test -race . ./pipeline/... ./specedit/... ./tarx/...
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race . ./pipeline/... ./specedit/... ./tarx/...
 
 bench:
 	tests/bench/run.sh

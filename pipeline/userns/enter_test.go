@@ -285,7 +285,8 @@ func (w *world) command(role string, r Request, script string, wrapper ...string
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = w.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), roleVar + "=" + role, requestVar + "=" + string(request), scriptVar + "=" + script,
-		"USERNS_TEST_UID=" + strconv.Itoa(w.uid), "USERNS_TEST_GID=" + strconv.Itoa(w.gid)}
+		"USERNS_TEST_UID=" + strconv.Itoa(w.uid), "USERNS_TEST_GID=" + strconv.Itoa(w.gid),
+		"GORACE=atexit_sleep_ms=0"} // under the race detector every one of the processes would sleep for a second
 	cmd.Stderr = os.Stderr
 	if len(wrapper) == 0 || wrapper[0] == "setpriv" {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(w.uid), Gid: uint32(w.gid)}}
