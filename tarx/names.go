@@ -76,7 +76,11 @@ func (t *names) add(dir int32, name []byte, link []byte, flags uint8) (int32, er
 }
 
 // drop takes a directory or symlink away.
-func (t *names) drop(dir int32, name []byte) { delete(t.byName, nameKey{dir, string(name)}) }
+func (t *names) drop(dir int32, name []byte) {
+	key := nameKey{dir, string(name)}
+	t.nodes[t.byName[key]].flags = 0
+	delete(t.byName, key)
+}
 
 // hash stands for the name of something that is neither directory nor symlink.
 // That two of millions share one is improbable, and would only leave an error to

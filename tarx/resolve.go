@@ -118,6 +118,10 @@ func (x *Extractor) imply(path []byte) (*openDir, error) {
 	name.set(base)
 	if err := sysMkdirat(parent.fd, name, impliedMode); err != nil {
 		if err == unix.EEXIST {
+			// Of "a/../b" it may have been "a" alone that was missing.
+			if fd, err := x.dirs.resolve(path); err == nil {
+				return x.opened(path, fd)
+			}
 			return nil, &nameError{fmt.Sprintf("%q is a symlink that leads nowhere", path)}
 		}
 		return nil, opError(fmt.Sprintf("create the directory %q", clip(path)), err)

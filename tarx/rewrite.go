@@ -542,13 +542,12 @@ func (r *Rewriter) hardlink(h *header, o *outHeader, dir int32, base []byte) err
 	node, isNode := r.names.node(from, last)
 	leaf, known := r.names.leaf(from, last)
 	switch {
-	case isNode && r.names.isDir(node):
-		return r.malformed(h, fmt.Errorf("the hard link's target %q is a directory", clip(h.link)))
 	case !isNode && !leaf && known:
 		return missing(&nameError{fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
-	}
-	if bytes.Equal(r.linkName, r.name) {
+	case bytes.Equal(r.linkName, r.name):
 		return nil // its own target
+	case isNode && r.names.isDir(node):
+		return r.malformed(h, fmt.Errorf("the hard link's target %q is a directory", clip(h.link)))
 	}
 	if err := r.clear(dir, base); err != nil {
 		return r.refused(h, err)
