@@ -48,7 +48,11 @@ func (p *program) tell(o *options, res *pipeline.Result) error {
 		fmt.Fprintf(p.stderr, "ocibundle: ownership: %s\n", o.config.IDs.Mode)
 		fmt.Fprintf(p.stderr, "ocibundle: %d entries: %d files (%s), %d directories, %d symlinks, %d hard links, %d devices, %d FIFOs\n",
 			r.Entries, r.Files, units.BytesSize(float64(r.Bytes)), r.Directories, r.Symlinks, r.Hardlinks, r.Devices, r.FIFOs)
-		fmt.Fprintf(p.stderr, "ocibundle: wrote %s\n", oneLine(res.Output))
+		where := oneLine(res.Output)
+		if o.stream {
+			where = "the bundle to standard output"
+		}
+		fmt.Fprintf(p.stderr, "ocibundle: wrote %s\n", where)
 	}
 	if !o.json {
 		return nil
