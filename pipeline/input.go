@@ -2,12 +2,15 @@ package pipeline
 
 import (
 	"bufio"
+	"bytes"
 	"compress/bzip2"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"io"
 	"strings"
 	"sync"
@@ -149,8 +152,10 @@ func (in *input) decode(src io.Reader) (io.Reader, error) {
 		if xzWindow(head) > maxWindow {
 			return nil, &WindowError{Format: "xz"}
 		}
-		z, err := xz.NewReader(bufio.NewReaderSize(whole, 64<<10))
-		return wrap("xz", z, err)
+		tail := &xzTail{r: whole}
+		z, err := xz.NewReader(bufio.NewReaderSize(tail, 64<<10))
+		tail.z = z
+		return wrap("xz", tail.decoded(), err)
 	case compression.Zstd:
 		z, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
@@ -306,6 +311,54 @@ func (d *decodeReader) error(err error) error {
 	}
 	return &DecodeError{Format: d.format, Err: err}
 }
+
+// xzTail keeps the end of an xz stream, to see that it is one. The library takes
+// a stream for complete that is cut between its last block and its index.
+type xzTail struct {
+	r     io.Reader
+	z     io.Reader
+	end   []byte // up to the last byte that is not zero, at most a footer
+	zeros int    // behind that, at most a footer's length
+}
+
+// xzFooter is the length of what ends every xz stream: a CRC32 of the six bytes
+// behind it, the size of the index, the flags, and "YZ" (The .xz File Format,
+// section 2.1.2). Zeros may follow, as padding.
+const xzFooter = 12
+
+func (t *xzTail) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	b := bytes.TrimRight(p[:n], "\x00")
+	if len(b) > 0 {
+		t.end = append(t.end, make([]byte, t.zeros)...)
+		t.end = append(t.end, b[max(0, len(b)-xzFooter):]...)
+		t.end = bytes.Clone(t.end[max(0, len(t.end)-xzFooter):])
+		t.zeros = 0
+	}
+	t.zeros = min(xzFooter, t.zeros+n-len(b))
+	return n, err
+}
+
+// whole says that the last bytes are a footer.
+func (t *xzTail) whole() bool {
+	return len(t.end) == xzFooter && string(t.end[10:]) == "YZ" &&
+		crc32.ChecksumIEEE(t.end[4:10]) == binary.LittleEndian.Uint32(t.end)
+}
+
+// decoded reads the decoder, whose end counts only where the stream ends too.
+func (t *xzTail) decoded() io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		n, err := t.z.Read(p)
+		if err == io.EOF && !t.whole() {
+			err = io.ErrUnexpectedEOF
+		}
+		return n, err
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 type limitReader struct {
 	r           io.Reader
