@@ -289,7 +289,8 @@ func (k *check) checkHost() {
 			name  string
 			hooks []specs.Hook
 		}{
-			{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and run by every runtime
+			//lint:ignore SA1019 deprecated, and run by every runtime
+			{"prestart", h.Prestart},
 			{"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer}, {"poststart", h.Poststart}, {"poststop", h.Poststop},
 		} {
 			for i, hook := range list.hooks {
