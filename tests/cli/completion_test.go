@@ -115,7 +115,12 @@ func TestCompletion(t *testing.T) {
 				{"ocibundle spec --template r", "runc"},
 				{"ocibundle -o x -- --re", ""},
 			} {
-				got := strings.Join(ask(c.line), ",")
+				all := ask(c.line)
+				if word := c.line[strings.LastIndexByte(c.line, ' ')+1:]; shell == "fish" && !strings.Contains(word, "=") {
+					// fish 4 also offers what has the word in its middle.
+					all = slices.DeleteFunc(all, func(s string) bool { return !strings.HasPrefix(s, word) })
+				}
+				got := strings.Join(all, ",")
 				if shell == "fish" && c.line == "ocibundle -o " {
 					got = strings.Replace(got, ",file.json", "", 1) // fish offers files where a value has to be
 				}

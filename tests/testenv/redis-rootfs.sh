@@ -49,4 +49,10 @@ for lib in $(grep -o '[[:blank:]]/[^ ]*' <<<"$libs" | sort -u); do
     cp -L "$lib" "$to"
 done
 
+# systemd-nspawn names this locale to what it starts, and redis wants it to be there.
+if [ -d /usr/lib/locale/C.utf8 ]; then
+    mkdir usr/lib/locale
+    cp -r /usr/lib/locale/C.utf8 usr/lib/locale
+fi
+
 if [ "$(id -u)" -eq 0 ]; then chown 999:999 var/lib/redis; fi
