@@ -4,6 +4,7 @@ GO ?= go
 PREFIX ?= /usr/local
 DESTDIR ?=
 SHARE = $(DESTDIR)$(PREFIX)/share
+SHARE = $(DESTDIR)$(PREFIX)/share
 
 # The version is what Go's build information says: a tag, or the commit.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath
@@ -41,10 +42,12 @@ check:
 
 install: build
 	install -D -m 755 bin/ocibundle $(DESTDIR)$(PREFIX)/bin/ocibundle
-	bin/ocibundle man | install -D -m 644 /dev/stdin $(SHARE)/man/man1/ocibundle.1
-	bin/ocibundle completion bash | install -D -m 644 /dev/stdin $(SHARE)/bash-completion/completions/ocibundle
-	bin/ocibundle completion zsh | install -D -m 644 /dev/stdin $(SHARE)/zsh/site-functions/_ocibundle
-	bin/ocibundle completion fish | install -D -m 644 /dev/stdin $(SHARE)/fish/vendor_completions.d/ocibundle.fish
+	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
+	    $(SHARE)/fish/vendor_completions.d
+	bin/ocibundle man >$(SHARE)/man/man1/ocibundle.1
+	bin/ocibundle completion bash >$(SHARE)/bash-completion/completions/ocibundle
+	bin/ocibundle completion zsh >$(SHARE)/zsh/site-functions/_ocibundle
+	bin/ocibundle completion fish >$(SHARE)/fish/vendor_completions.d/ocibundle.fish
 
 clean:
 	rm -rf bin
