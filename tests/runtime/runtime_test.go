@@ -233,17 +233,26 @@ func TestContainerd(t *testing.T) {
 // nspawn wants to be among systemd's: a /run in memory with the things masked paths
 // are covered with, and control groups in one of its layouts. Its own groups it makes
 // below the one it is started in.
-const amongSystemd = `set -e
-group=$1
+const (
+	unified = `set -e
+group=/sys/fs/cgroup/$1
 shift
+umount --recursive /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+`
+	amongSystemd = unified + `mkdir "$group"
+echo $$ >"$group/cgroup.procs"
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/inaccessible/dir
 : >/run/systemd/inaccessible/reg
-umount --recursive /sys/fs/cgroup
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir "/sys/fs/cgroup/$group"
-echo $$ >"/sys/fs/cgroup/$group/cgroup.procs"
 exec "$@"`
+	// A group is busy until its last process is gone.
+	afterwards = unified + `for _ in $(seq 100); do
+    if ! [ -e "$group" ] || find "$group" -depth -type d -exec rmdir {} +; then exit 0; fi
+    sleep 0.1
+done
+exit 1`
+)
 
 func TestNspawn(t *testing.T) {
 	testenv.NeedRoot(t)
@@ -252,9 +261,7 @@ func TestNspawn(t *testing.T) {
 	s := makeBundle(t, nil, "--set", "/linux/resources={}", "--tty=false")
 	id := testenv.Name()
 	t.Cleanup(func() {
-		if err := testenv.RemoveCgroups(id); err != nil {
-			t.Error(err)
-		}
+		testenv.Output(t, exec.Command("unshare", "--mount", "bash", "-c", afterwards, "bash", id))
 	})
 	run := exec.CommandContext(t.Context(), "unshare", "--mount", "bash", "-c", amongSystemd, "bash", id,
 		"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--machine", id, "--oci-bundle", s.dir)

@@ -112,7 +112,7 @@ func undo(kind, value string) error {
 	case "engine":
 		return killEngine(value)
 	case "cgroup":
-		return RemoveCgroups(value)
+		return removeCgroups(value)
 	}
 	return errors.New("nobody knows how")
 }
@@ -231,10 +231,9 @@ func waitGone(gone func() (bool, error)) error {
 	return errors.New("it does not go away")
 }
 
-// RemoveCgroups removes the control groups that have tag in their path, [Tag] or a
-// [Name]. A runtime that was killed leaves such groups behind, and so does
-// systemd-nspawn.
-func RemoveCgroups(tag string) error {
+// removeCgroups removes the control groups that have tag in their path. A
+// runtime that was killed leaves such groups behind.
+func removeCgroups(tag string) error {
 	if !strings.HasPrefix(tag, "obt") {
 		return fmt.Errorf("%q is no name of ours", tag)
 	}
