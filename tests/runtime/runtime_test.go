@@ -234,24 +234,29 @@ func TestContainerd(t *testing.T) {
 // are covered with, and control groups in one of its layouts. Its own groups it makes
 // below the one it is started in.
 const (
-	unified = `set -e
+	amongSystemd = `set -e
 group=/sys/fs/cgroup/$1
 shift
-umount --recursive /sys/fs/cgroup
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-`
-	amongSystemd = unified + `mkdir "$group"
-echo $$ >"$group/cgroup.procs"
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/inaccessible/dir
 : >/run/systemd/inaccessible/reg
+umount --recursive /sys/fs/cgroup
+mount -t cgroup2 cgroup /sys/fs/cgroup
+mkdir "$group"
+echo $$ >"$group/cgroup.procs"
 exec "$@"`
-	// A group is busy until its last process is gone.
-	afterwards = unified + `for _ in $(seq 100); do
-    if ! [ -e "$group" ] || find "$group" -depth -type d -exec rmdir {} +; then exit 0; fi
-    sleep 0.1
-done
-exit 1`
+	// It makes groups in systemd's old hierarchy, too. A group is busy until its last
+	// process is gone.
+	afterwards = `group=/sys/fs/cgroup/$1
+remove() {
+    mount -t "$@" cgroup /sys/fs/cgroup || return 0
+    for _ in $(seq 100); do
+        if ! [ -e "$group" ] || find "$group" -depth -type d -exec rmdir {} +; then return 0; fi
+        sleep 0.1
+    done
+    return 1
+}
+umount --recursive /sys/fs/cgroup && remove cgroup2 && remove cgroup -o none,name=systemd`
 )
 
 func TestNspawn(t *testing.T) {
