@@ -36,7 +36,7 @@ var exitStatuses = []struct{ code, short, full string }{
 	{"1", "I/O", "I/O: the disk is full, a permission is lacking, the input cannot be read, the directory that DIR is to be in is missing."},
 	{"2", "usage or a bad edit", "Usage, or an edit that does not apply; a file that a flag names cannot be read; a user name that the " +
 		"rootfs lacks; a mapping that this caller cannot have; a directory that is no bundle."},
-	{"3", "malformed or cut stream", "The stream is malformed, cut or empty, or has another digest; check found something."},
+	{"3", "malformed or cut stream, or check found something", "The stream is malformed, cut or empty, or has another digest; check found something."},
 	{"4", "refused", "Refused: an entry that would escape, an id outside the mapping, a limit."},
 	{"5", "the destination exists or is in use", "The destination exists, is no bundle under --force, or is in use."},
 	{"128+N", "ended by signal N", "Ended by signal N."},
