@@ -60,7 +60,7 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 		switch {
 		case errors.Is(e, ErrUnmapped):
 			code = FindingUnmappedID
-		case e.Pointer == "/process/cwd" && descriptorPath(root.member("process").member("cwd").text):
+		case e.Pointer == "/process/cwd" && descriptorPath(textOf(root.member("process").member("cwd"))):
 			code = FindingDescriptor
 		}
 		found = append(found, Finding{Code: code, Pointer: e.Pointer, Message: e.Problem})
@@ -122,6 +122,12 @@ func inspect(spec *specs.Spec, d *Doc) (found []Finding) {
 		}
 	}
 	return found
+}
+
+// textOf is the text of a string; empty for what is none, or missing.
+func textOf(n *node) string {
+	s, _ := n.str()
+	return s
 }
 
 // has tells whether the document has a namespace of a type, its own or one that it joins.

@@ -65,8 +65,11 @@ func (d *Doc) refusals() (found []refusal) {
 		refuse(FindingGroups, n.list[0], []string{"process", "user", "additionalGids"}, "an ordinary user's runc refuses them, crun takes them")
 	}
 	for i, r := range list(d.get("process", "rlimits")) {
-		kind := r.member("type").text
-		hard, err := strconv.ParseUint(r.member("hard").text, 10, 64)
+		kind, limit := textOf(r.member("type")), r.member("hard")
+		if limit == nil {
+			continue
+		}
+		hard, err := strconv.ParseUint(limit.text, 10, 64)
 		if own, known := d.host.HardLimits[kind]; known && err == nil && hard > own {
 			refuse(FindingRlimit, r, []string{"process", "rlimits", strconv.Itoa(i)}, "%s is %d, and an ordinary user may not raise it above %d here", kind, hard, own)
 		}
