@@ -66,14 +66,9 @@ const (
 //
 // Where there is no bundle at all, the error is a *BundleError.
 func Check(ctx context.Context, c CheckConfig) ([]specedit.Finding, error) {
-	dir, err := os.OpenFile(c.Dir, unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, &BundleError{Kind: BundleNone, Dir: c.Dir, Err: cause(err)}
-	case errors.Is(err, unix.ENOTDIR):
-		return nil, &BundleError{Kind: BundleNone, Dir: c.Dir, Detail: "it is not a directory", Err: cause(err)}
-	case err != nil:
-		return nil, fmt.Errorf("open %q: %w", c.Dir, cause(err))
+	dir, err := openBundle(c.Dir)
+	if err != nil {
+		return nil, err
 	}
 	defer dir.Close()
 	k := &check{

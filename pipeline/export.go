@@ -32,14 +32,9 @@ type ExportConfig struct {
 // in the bundle's config.json; see [tarx.Export] for the rest. Where there is no bundle, or something is mounted in it, the
 // error is a *BundleError and nothing was written. An id on disk that the mapping lacks is tarx.ErrRefused.
 func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
-	dir, err := os.OpenFile(c.Dir, unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, &BundleError{Kind: BundleNone, Dir: c.Dir, Err: cause(err)}
-	case errors.Is(err, unix.ENOTDIR):
-		return nil, &BundleError{Kind: BundleNone, Dir: c.Dir, Detail: "it is not a directory", Err: cause(err)}
-	case err != nil:
-		return nil, fmt.Errorf("open %q: %w", c.Dir, cause(err))
+	dir, err := openBundle(c.Dir)
+	if err != nil {
+		return nil, err
 	}
 	defer dir.Close()
 	if err := isBundle(dir); err != nil {
@@ -104,4 +99,18 @@ func idMaps(mappings []specs.LinuxIDMapping) []user.IDMap {
 		maps = append(maps, user.IDMap{ID: int64(m.ContainerID), ParentID: int64(m.HostID), Count: int64(m.Size)})
 	}
 	return maps
+}
+
+// openBundle opens what should be a bundle's directory. Where there is none, the error is a *BundleError.
+func openBundle(name string) (*os.File, error) {
+	dir, err := os.OpenFile(name, unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &BundleError{Kind: BundleNone, Dir: name, Err: cause(err)}
+	case errors.Is(err, unix.ENOTDIR):
+		return nil, &BundleError{Kind: BundleNone, Dir: name, Detail: "it is not a directory", Err: cause(err)}
+	case err != nil:
+		return nil, fmt.Errorf("open %q: %w", name, cause(err))
+	}
+	return dir, nil
 }
