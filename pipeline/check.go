@@ -53,6 +53,7 @@ const (
 	FindingDevice       = "device"             // a device of the host that is not there
 	FindingOwner        = "owner"              // files of owners that the mapping lacks
 	FindingUnreadable   = "unreadable"         // what could not be looked at
+	FindingMore         = "more"               // there is more than is listed
 	FindingParent       = "parent"             // a directory above the bundle that the container's root may not search
 	FindingForbidden    = "userns-unavailable" // the caller can have no user namespace
 )
@@ -100,11 +101,23 @@ type check struct {
 }
 
 func (k *check) at(code, pointer, format string, args ...any) {
-	k.found = append(k.found, specedit.Finding{Code: code, Pointer: pointer, Message: fmt.Sprintf(format, args...)})
+	k.add(specedit.Finding{Code: code, Pointer: pointer, Message: fmt.Sprintf(format, args...)})
 }
 
 func (k *check) file(code, path, format string, args ...any) {
-	k.found = append(k.found, specedit.Finding{Code: code, Path: path, Message: fmt.Sprintf(format, args...)})
+	k.add(specedit.Finding{Code: code, Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// maxFindings bounds what is said of a bundle that is wrong all over.
+const maxFindings = 500
+
+func (k *check) add(f specedit.Finding) {
+	if len(k.found) == maxFindings {
+		f = specedit.Finding{Code: FindingMore, Path: "config.json", Message: fmt.Sprintf("has more wrong with it than the first %d findings, which are listed", maxFindings)}
+	}
+	if len(k.found) <= maxFindings {
+		k.found = append(k.found, f)
+	}
 }
 
 func (k *check) run(ctx context.Context) error {
@@ -165,6 +178,10 @@ func (k *check) run(ctx context.Context) error {
 	return k.checkOwners(ctx)
 }
 
+// maxChecked is the most bytes of a config.json that are looked at. A tree of it takes a hundred times as much memory, and
+// execve(2) takes no more arguments and environment than this has room for.
+const maxChecked = 4 << 20
+
 // readConfig reads config.json, which may be anything.
 func readConfig(dir *os.File) ([]byte, error) {
 	h, err := openAt(dir, "config.json", unix.O_PATH|unix.O_NOFOLLOW)
@@ -184,12 +201,12 @@ func readConfig(dir *os.File) ([]byte, error) {
 		return nil, cause(err)
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	text, err := io.ReadAll(io.LimitReader(f, maxChecked+1))
 	if err != nil {
 		return nil, cause(err)
 	}
-	if len(text) > maxConfig {
-		return nil, fmt.Errorf("it has more than %d MiB", maxConfig>>20)
+	if len(text) > maxChecked {
+		return nil, fmt.Errorf("it has more than %d MiB", maxChecked>>20)
 	}
 	return text, nil
 }

@@ -65,6 +65,9 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 		}
 		found = append(found, Finding{Code: code, Pointer: e.Pointer, Message: e.Problem})
 	}
+	if len(found) == maxFaults {
+		found = append(found, Finding{Code: FindingSchema, Message: fmt.Sprintf("has more faults than the first %d, which are listed", maxFaults)})
+	}
 	var spec specs.Spec
 	if err := json.Unmarshal(root.encode(), &spec); err != nil {
 		if len(found) == 0 {

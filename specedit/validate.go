@@ -101,13 +101,14 @@ func (c *checker) done() bool { return len(c.errs) >= c.most }
 // fail notes an error, unless there are enough, and returns it for what else
 // there is to say.
 func (c *checker) fail(path []string, by, format string, args ...any) *EditError {
+	if c.done() {
+		return &EditError{} // nobody reads it
+	}
 	if by == "" {
 		by = c.base
 	}
 	err := &EditError{Label: by, Pointer: pointerOf(path...), Problem: fmt.Sprintf(format, args...)}
-	if !c.done() {
-		c.errs = append(c.errs, err)
-	}
+	c.errs = append(c.errs, err)
 	return err
 }
 

@@ -630,7 +630,7 @@ func TestHostile(t *testing.T) {
 		}, "config config.json"},
 		{"gigabytes of config", func(t *testing.T, dir string) { must(t, os.Truncate(dir+"/config.json", 8<<30)) }, "config config.json"},
 		{"deep config", func(t *testing.T, dir string) {
-			must(t, os.WriteFile(dir+"/config.json", bytes.Repeat([]byte("["), 8<<20), 0o644))
+			must(t, os.WriteFile(dir+"/config.json", bytes.Repeat([]byte("["), 3<<20), 0o644))
 		}, "schema "},
 		{"config of mistakes", func(t *testing.T, dir string) {
 			change(t, dir, func(d document) {
@@ -639,6 +639,16 @@ func TestHostile(t *testing.T) {
 				}
 			})
 		}, "schema /x0"},
+		{"a config of empty strings", func(t *testing.T, dir string) {
+			change(t, dir, func(d document) { d.process()["env"] = slices.Repeat([]any{""}, 1_000_000) })
+		}, "schema /process/env/0"},
+		{"a config of mounts", func(t *testing.T, dir string) {
+			change(t, dir, func(d document) {
+				for range 10_000 {
+					d.mount(bind("/nothing", "/mnt"))
+				}
+			})
+		}, "bind-source /mounts/7/source"},
 		{"rootfs is a link", func(t *testing.T, dir string) {
 			must(t, os.Rename(dir+"/rootfs", dir+"/r"))
 			must(t, os.Symlink("r", dir+"/rootfs"))
@@ -713,7 +723,7 @@ func TestHostile(t *testing.T) {
 			if after := tree(t, dir); after != before {
 				t.Errorf("the bundle was changed:\n%s\nwas\n%s", after, before)
 			}
-			if len(found) > 100 {
+			if len(found) > 600 {
 				t.Errorf("%d findings", len(found))
 			}
 			switch {
