@@ -605,6 +605,11 @@ func (w *world) started(wrapper ...string) (*exec.Cmd, io.Reader) {
 }
 
 func TestEnterSignals(t *testing.T) {
+	// The tests may have been started by nohup(1), or in the background: what is caught here is no longer ignored in the
+	// processes started from here.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP, syscall.SIGINT)
+	defer signal.Stop(caught)
 	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		cmd, r := w.started()
