@@ -25,6 +25,8 @@ demo: build
 
 # The cache directory holds what is slow to make and the same for all test packages.
 # The go command's own cache of test results knows nothing of runtimes and engines.
+# Some tests expect what a filesystem on a disk does, and /tmp may be in memory.
+test: export TMPDIR ?= /var/tmp
 test:
 	tests/setup.sh
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
