@@ -9,7 +9,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 # The version is what Go's build information says: a tag, or the commit.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath
 
-.PHONY: all build release demo test race bench check install clean
+.PHONY: all build release demo test race fuzz bench check install clean
 
 all: build
 
@@ -35,6 +35,16 @@ test:
 race:
 	tests/setup.sh
 	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race . ./pipeline/... ./specedit/... ./tarx/...
+
+# How long each fuzzer runs. Its end may come in the middle of a round, whose files
+# nobody else would remove.
+FUZZTIME ?= 60s
+
+fuzz:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && export TMPDIR="$$dir" && \
+	for f in FuzzParser FuzzExtract; do \
+	    $(GO) test ./tarx -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
+	done
 
 bench:
 	tests/bench/run.sh
