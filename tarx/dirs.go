@@ -54,7 +54,7 @@ func newDirCache(root *os.File, table *dirTable, room int) *dirCache {
 	// answer EPERM.
 	c.path.set([]byte{'.'})
 	if fd, err := sysOpenat2(c.root.fd, c.path, dirFlags, unix.RESOLVE_IN_ROOT); err == nil {
-		unix.Close(fd)
+		sysClose(fd)
 		c.openat2 = true
 	}
 	return c
@@ -147,7 +147,7 @@ func (c *dirCache) forget() {
 // reap closes what has left the cache.
 func (c *dirCache) reap() {
 	for _, fd := range c.dead {
-		unix.Close(fd)
+		sysClose(fd)
 	}
 	c.dead = c.dead[:0]
 }
@@ -353,7 +353,7 @@ func (c *dirCache) openReal(path []byte) (int, error) {
 			fd, err = sysOpenat(dir, c.path, dirFlags|unix.O_NOFOLLOW, 0)
 		}
 		if owned {
-			unix.Close(dir)
+			sysClose(dir)
 		}
 		if err != nil || len(piece) == len(path) {
 			return fd, err

@@ -48,7 +48,7 @@ func (x *Extractor) finishDir(i int, r *dirRecord, m dirMeta) error {
 		default:
 			return opError("open", err)
 		}
-		defer unix.Close(fd)
+		defer sysClose(fd)
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
 			return opError("stat", err)

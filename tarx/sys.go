@@ -8,6 +8,13 @@ import (
 
 // The calls made for every entry take a name as bytes with a NUL at the end,
 // so that no entry costs an allocation for each call.
+//
+// They are raw: the Go runtime is not told of them. They take microseconds, and
+// telling it costs as much as some of them, for it then takes the processor
+// away from the goroutine and wakes a thread for another. The price is that on
+// a disk that hangs the goroutine keeps its processor; it could not be stopped
+// or cleaned up after there in any case. What may take long by its nature,
+// reading, writing and walking a path, is an ordinary call.
 
 type cname []byte
 
@@ -20,7 +27,7 @@ func (c cname) String() string { return string(c[:len(c)-1]) }
 
 func sysOpenat(dir int, name cname, flags int, mode uint32) (int, error) {
 	for {
-		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
+		fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
 			uintptr(flags|unix.O_LARGEFILE), uintptr(mode), 0, 0)
 		if errno == 0 {
 			return int(fd), nil
@@ -31,30 +38,40 @@ func sysOpenat(dir int, name cname, flags int, mode uint32) (int, error) {
 	}
 }
 
+// sysClose closes a handle that was not written to: only then does closing not
+// wait for anything. An interrupted close has closed it (close(2)).
+func sysClose(fd int) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+	if errno == unix.EINTR {
+		return nil
+	}
+	return sysError(errno)
+}
+
 func sysMkdirat(dir int, name cname, mode uint32) error {
-	_, _, errno := unix.Syscall(unix.SYS_MKDIRAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(mode))
+	_, _, errno := unix.RawSyscall(unix.SYS_MKDIRAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(mode))
 	return sysError(errno)
 }
 
 func sysUnlinkat(dir int, name cname, flags int) error {
-	_, _, errno := unix.Syscall(unix.SYS_UNLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(flags))
+	_, _, errno := unix.RawSyscall(unix.SYS_UNLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(flags))
 	return sysError(errno)
 }
 
 func sysMknodat(dir int, name cname, mode uint32, dev uint64) error {
-	_, _, errno := unix.Syscall6(unix.SYS_MKNODAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(mode),
+	_, _, errno := unix.RawSyscall6(unix.SYS_MKNODAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])), uintptr(mode),
 		uintptr(dev), 0, 0)
 	return sysError(errno)
 }
 
 func sysSymlinkat(target cname, dir int, name cname) error {
-	_, _, errno := unix.Syscall(unix.SYS_SYMLINKAT, uintptr(unsafe.Pointer(&target[0])), uintptr(dir),
+	_, _, errno := unix.RawSyscall(unix.SYS_SYMLINKAT, uintptr(unsafe.Pointer(&target[0])), uintptr(dir),
 		uintptr(unsafe.Pointer(&name[0])))
 	return sysError(errno)
 }
 
 func sysLinkat(oldDir int, oldName cname, newDir int, newName cname) error {
-	_, _, errno := unix.Syscall6(unix.SYS_LINKAT, uintptr(oldDir), uintptr(unsafe.Pointer(&oldName[0])), uintptr(newDir),
+	_, _, errno := unix.RawSyscall6(unix.SYS_LINKAT, uintptr(oldDir), uintptr(unsafe.Pointer(&oldName[0])), uintptr(newDir),
 		uintptr(unsafe.Pointer(&newName[0])), 0, 0)
 	return sysError(errno)
 }
@@ -66,9 +83,9 @@ func sysUtimes(dir int, name cname, sec int64, nsec int32) error {
 	ts := [2]unix.Timespec{{Sec: sec, Nsec: int64(nsec)}, {Sec: sec, Nsec: int64(nsec)}}
 	var errno unix.Errno
 	if name == nil {
-		_, _, errno = unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(dir), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0)
+		_, _, errno = unix.RawSyscall6(unix.SYS_UTIMENSAT, uintptr(dir), 0, uintptr(unsafe.Pointer(&ts[0])), 0, 0, 0)
 	} else {
-		_, _, errno = unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
+		_, _, errno = unix.RawSyscall6(unix.SYS_UTIMENSAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
 			uintptr(unsafe.Pointer(&ts[0])), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	}
 	return sysError(errno)
