@@ -12,7 +12,7 @@ const (
 	// A chunk is read, parsed and handed to a worker as one: large enough that
 	// a wake-up is paid per chunk and not per file, small enough to stay in
 	// the cache between those three.
-	chunkSize  = 256 << 10
+	chunkSize  = 128 << 10
 	chunkCount = 8
 )
 
