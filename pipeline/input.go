@@ -157,7 +157,10 @@ func (in *input) decode(src io.Reader) (io.Reader, error) {
 		tail.z = z
 		return wrap("xz", tail.decoded(), err)
 	case compression.Zstd:
-		z, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		// The extractor reads ahead in a goroutine of its own. More of them in
+		// here take 3 MiB and no less time.
+		z, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return wrap("zstd", nil, err)
 		}
