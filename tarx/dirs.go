@@ -135,6 +135,16 @@ func (c *dirCache) push(d *openDir) {
 	d.prev.next, d.next.prev = d, d
 }
 
+// handles are those of the directories in the cache and of the root, by record.
+func (c *dirCache) handles() map[int]int {
+	m := make(map[int]int, len(c.byPath)+1)
+	for _, d := range c.byPath {
+		m[d.rec] = d.fd
+	}
+	m[c.root.rec] = c.root.fd
+	return m
+}
+
 // forget drops all that is known of paths. What is open stays so until reap.
 func (c *dirCache) forget() {
 	for _, d := range c.byPath {

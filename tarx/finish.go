@@ -14,6 +14,7 @@ func (x *Extractor) Finish(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("own the root directory: %w", err)
 	}
+	open := x.dirs.handles()
 	for i := x.table.count - 1; i >= 0; i-- {
 		if i&0xfff == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -26,7 +27,7 @@ func (x *Extractor) Finish(ctx context.Context) (*Report, error) {
 			o := x.table.owners[r.owner]
 			meta.uid, meta.gid = o[0], o[1]
 		}
-		if err := x.finishDir(i, r, meta); err != nil {
+		if err := x.finishDir(i, r, meta, open); err != nil {
 			x.pathBuf = x.table.path(x.pathBuf[:0], i)
 			return nil, fmt.Errorf("finish the directory %q: %w", clip(x.pathBuf), err)
 		}
@@ -35,9 +36,11 @@ func (x *Extractor) Finish(ctx context.Context) (*Report, error) {
 	return &x.report, nil
 }
 
-func (x *Extractor) finishDir(i int, r *dirRecord, m dirMeta) error {
-	fd := x.dirs.root.fd
-	if i != 0 {
+// finishDir puts m onto directory i, unless that is gone. Those in open need
+// not be looked for.
+func (x *Extractor) finishDir(i int, r *dirRecord, m dirMeta, open map[int]int) error {
+	fd, isOpen := open[i]
+	if !isOpen {
 		x.pathBuf = x.table.path(x.pathBuf[:0], i)
 		var err error
 		fd, err = x.dirs.openReal(x.pathBuf)
