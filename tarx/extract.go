@@ -64,6 +64,7 @@ type Extractor struct {
 	newestNsec int32
 	haveNewest bool
 
+	room    handleRoom
 	maxJobs int
 	skipped map[string]struct{}
 
@@ -81,19 +82,15 @@ func NewExtractor(root *os.File, o Options) (*Extractor, error) {
 	x.shifted = shifts(o.Mapping.UIDMaps) || shifts(o.Mapping.GIDMaps)
 	x.fsuid, x.fsgid = uint32(os.Geteuid()), uint32(os.Getegid())
 
-	// Open handles are what the workers' queue and the directory cache cost.
-	// Go raises the soft limit to the hard one at start.
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
-		return nil, fmt.Errorf("read the limit of open files: %w", err)
-	}
 	if x.opts.Workers <= 0 {
 		x.opts.Workers = max(1, min(4, runtime.GOMAXPROCS(0)))
 	}
-	batches := uint64(x.opts.Workers + queueLength + 2)
-	budget := min(lim.Cur, 1<<16)
-	x.maxJobs = int(max(1, min(128, budget/2/batches)))
-	x.dirs = newDirCache(root, x.table, int(max(4, min(512, budget/4))))
+	var err error
+	if x.room, err = newHandleRoom(x.opts.Workers + queueLength + 2); err != nil {
+		return nil, err
+	}
+	x.dirs = newDirCache(root, x.table, x.room.early.dirs)
+	x.maxJobs = x.room.early.jobs
 
 	var st unix.Stat_t
 	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
@@ -121,6 +118,7 @@ const queueLength = 4
 // Close gives back what the extractor holds. The root stays open.
 func (x *Extractor) Close() {
 	x.dirs.close()
+	x.room.close()
 }
 
 // Extract reads one stream to its end.
@@ -130,7 +128,7 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	x.work = startWorkers(x.opts.Workers, queueLength, x.maxJobs, &x.losses)
+	x.work = startWorkers(x.opts.Workers, queueLength, x.room.full.jobs, &x.losses)
 	// A failing worker stops the reading, however long that would wait.
 	go func(failed <-chan struct{}) {
 		select {
@@ -140,7 +138,12 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 		}
 	}(x.work.failed)
 	x.src = newSource(r, ctx.Done())
-	x.src.leave = x.flush
+	x.src.leave = func(c *chunk) {
+		x.flush(c)
+		if x.room.widen(x.root) {
+			x.maxJobs, x.dirs.room = x.room.full.jobs, x.room.full.dirs
+		}
+	}
 	x.p = &parser{src: x.src, layer: x.layer}
 	x.cur = <-x.work.free
 
