@@ -3,7 +3,9 @@ package tarx
 import (
 	"bytes"
 	"errors"
+	"hash/maphash"
 	"os"
+	"sync/atomic"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
@@ -17,9 +19,11 @@ const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
 
 // openDir is an open directory of the tree.
 type openDir struct {
-	fd  int
-	rec int // its record in dirTable
-	key string
+	fd   int
+	rec  int // its record in dirTable
+	key  []byte
+	hash uint64
+	refs atomic.Int32 // jobs that will create something in it
 
 	prev, next *openDir // by last use
 }
@@ -32,10 +36,12 @@ type openDir struct {
 type dirCache struct {
 	root    openDir
 	table   *dirTable
-	byPath  map[string]*openDir
-	lru     openDir // sentinel: next is the latest
+	seed    maphash.Seed
+	byHash  map[uint64]*openDir // by path; of two with the same hash, the later
+	lru     openDir             // sentinel: next is the latest
 	room    int
-	dead    []int // to be closed once the current entry is done with them
+	dead    []*openDir // to be closed once nobody needs them
+	spare   []*openDir
 	path    cname
 	openat2 bool
 	rootDir *os.File
@@ -45,7 +51,8 @@ func newDirCache(root *os.File, table *dirTable, room int) *dirCache {
 	c := &dirCache{
 		root:    openDir{fd: int(root.Fd())},
 		table:   table,
-		byPath:  make(map[string]*openDir),
+		seed:    maphash.MakeSeed(),
+		byHash:  make(map[uint64]*openDir),
 		room:    room,
 		rootDir: root,
 	}
@@ -93,37 +100,37 @@ func (c *dirCache) get(path []byte) *openDir {
 	if len(path) == 0 {
 		return &c.root
 	}
-	if d := c.lru.next; d != &c.lru && string(path) == d.key {
+	if d := c.lru.next; d != &c.lru && bytes.Equal(path, d.key) {
 		return d
 	}
-	d := c.byPath[string(path)]
-	if d != nil {
-		c.unlink(d)
-		c.push(d)
+	d := c.byHash[maphash.Bytes(c.seed, path)]
+	if d == nil || !bytes.Equal(path, d.key) {
+		return nil
 	}
+	c.unlink(d)
+	c.push(d)
 	return d
 }
 
 // add makes path's directory, open as fd, the latest one in the cache.
 func (c *dirCache) add(path []byte, fd, rec int) *openDir {
-	d := c.byPath[string(path)]
-	if d != nil {
-		c.dead = append(c.dead, d.fd)
-		c.unlink(d)
-	} else {
-		if len(c.byPath) >= c.room {
-			old := c.lru.prev
-			c.unlink(old)
-			delete(c.byPath, old.key)
-			c.dead = append(c.dead, old.fd)
-			d = old
-		} else {
-			d = new(openDir)
-		}
-		d.key = string(path)
-		c.byPath[d.key] = d
+	hash := maphash.Bytes(c.seed, path)
+	old := c.byHash[hash]
+	if old == nil && len(c.byHash) >= c.room {
+		old = c.lru.prev
 	}
-	d.fd, d.rec = fd, rec
+	if old != nil {
+		c.unlink(old)
+		delete(c.byHash, old.hash)
+		c.dead = append(c.dead, old)
+	}
+	d := new(openDir)
+	if n := len(c.spare); n > 0 {
+		d, c.spare = c.spare[n-1], c.spare[:n-1]
+	}
+	d.fd, d.rec, d.hash = fd, rec, hash
+	d.key = append(d.key[:0], path...)
+	c.byHash[hash] = d
 	c.push(d)
 	return d
 }
@@ -137,8 +144,8 @@ func (c *dirCache) push(d *openDir) {
 
 // handles are those of the directories in the cache and of the root, by record.
 func (c *dirCache) handles() map[int]int {
-	m := make(map[int]int, len(c.byPath)+1)
-	for _, d := range c.byPath {
+	m := make(map[int]int, len(c.byHash)+1)
+	for _, d := range c.byHash {
 		m[d.rec] = d.fd
 	}
 	m[c.root.rec] = c.root.fd
@@ -147,24 +154,39 @@ func (c *dirCache) handles() map[int]int {
 
 // forget drops all that is known of paths. What is open stays so until reap.
 func (c *dirCache) forget() {
-	for _, d := range c.byPath {
-		c.dead = append(c.dead, d.fd)
+	for _, d := range c.byHash {
+		c.dead = append(c.dead, d)
 	}
-	clear(c.byPath)
+	clear(c.byHash)
 	c.lru.prev, c.lru.next = &c.lru, &c.lru
 }
 
-// reap closes what has left the cache.
-func (c *dirCache) reap() {
-	for _, fd := range c.dead {
-		sysClose(fd)
+// reap closes what has left the cache, after done, unless a job needs it.
+func (c *dirCache) reap(done func(*openDir) error) error {
+	n := 0
+	var err error
+	// They leave about in the order in which their jobs were queued.
+	for n < len(c.dead) && c.dead[n].refs.Load() == 0 && err == nil {
+		d := c.dead[n]
+		n++
+		err = done(d)
+		sysClose(d.fd)
+		if len(c.spare) < maxSpare {
+			c.spare = append(c.spare, d)
+		}
 	}
-	c.dead = c.dead[:0]
+	if n > 0 {
+		c.dead = append(c.dead[:0], c.dead[n:]...)
+	}
+	return err
 }
 
+const maxSpare = 64
+
+// close closes all. No job is left.
 func (c *dirCache) close() {
 	c.forget()
-	c.reap()
+	c.reap(func(*openDir) error { return nil })
 }
 
 // dirMeta is what goes onto a directory when everything in it is there.
@@ -195,6 +217,8 @@ const (
 	dirChown                     // its owner on disk is not owner
 	dirACL                       // it has access control lists in acls
 	dirNamed                     // an entry named it
+	dirAgain                     // it was opened again
+	dirDone                      // it has its metadata
 )
 
 const (
@@ -305,6 +329,14 @@ func (t *dirTable) find(ino uint64) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// reopened says that directory i may change once more.
+func (t *dirTable) reopened(i int) {
+	if r := t.at(i); r.flags&dirDone != 0 {
+		// Next time it is left for the end, lest it be done over and over.
+		r.flags = r.flags&^dirDone | dirAgain
+	}
 }
 
 func (t *dirTable) owner(uid, gid uint32) uint32 {

@@ -102,6 +102,7 @@ func (x *Extractor) remove(dir *openDir, typ uint32) error {
 	case 0:
 		return nil
 	case unix.S_IFDIR:
+		x.settle() // files may be on their way into it
 		x.dirs.forget()
 		if err := RemoveAll(dir.fd, x.base.String()); err != nil {
 			return opError("replace the directory", err)
@@ -123,6 +124,9 @@ func (x *Extractor) create(dir *openDir, f func() error) error {
 		if err != unix.EEXIST || try == maxTries {
 			return err
 		}
+		if x.fresh {
+			return errFolded
+		}
 		typ, err := x.typeOf(dir)
 		if err != nil {
 			return err
@@ -138,19 +142,22 @@ func (x *Extractor) file(h *header, dir *openDir, uid, gid uint32) error {
 	m := fileMeta{size: h.size, sec: h.sec, nsec: h.nsec, uid: uid, gid: gid, mode: uint16(h.mode)}
 	m.chown = x.opts.Owner == OwnerKeep && (uid != x.fsuid || gid != x.fsgid)
 	mode := h.mode & 0o777
-	if len(h.xattrs) > 0 || x.opts.Owner == OwnerRootless && (h.uid != 0 || h.gid != 0) {
+	if len(h.xattrs) > 0 || x.notesOwner(h) {
 		mode |= 0o200 // or a plain user may not set an attribute (xattr(7))
 	}
 	m.chmod = mode != h.mode
 
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := sysOpenat(dir.fd, x.base, flags, mode)
-	if err == unix.EEXIST {
-		err = x.create(dir, func() (err error) {
-			fd, err = sysOpenat(dir.fd, x.base, flags, mode)
-			return err
-		})
+	whole := h.sparse == nil && (h.stored == 0 || x.src.cur.n-x.src.pos >= int(min(h.stored, chunkSize+1)))
+	if whole && x.fresh && len(h.xattrs) == 0 && !x.notesOwner(h) {
+		x.cur.keys = append(x.cur.keys, x.key)
+		dir.refs.Add(1)
+		return x.wholeBody(h, job{dir: dir, mode: mode, meta: m})
 	}
+	var fd int
+	err := x.create(dir, func() (err error) {
+		fd, err = sysOpenat(dir.fd, x.base, createFlags, mode)
+		return err
+	})
 	if err != nil {
 		return x.blame(h, opError("create", err))
 	}
@@ -164,21 +171,24 @@ func (x *Extractor) file(h *header, dir *openDir, uid, gid uint32) error {
 		unix.Close(fd)
 		return err
 	}
+	if whole {
+		return x.wholeBody(h, job{fd: fd, meta: m})
+	}
 	return x.body(h, fd, &m)
+}
+
+// wholeBody queues j with the entry's contents, which lie in the chunk.
+func (x *Extractor) wholeBody(h *header, j job) error {
+	if h.stored > 0 {
+		j.data, _ = x.src.piece(h.stored)
+	}
+	j.index = x.p.index
+	x.queue(j, h.name)
+	return x.padding(h, nil)
 }
 
 // body queues what is to be written to fd, which it takes over.
 func (x *Extractor) body(h *header, fd int, m *fileMeta) error {
-	whole := h.sparse == nil && (h.stored == 0 || x.src.cur.n-x.src.pos >= int(min(h.stored, chunkSize+1)))
-	if whole {
-		var data []byte
-		if h.stored > 0 {
-			data, _ = x.src.piece(h.stored)
-		}
-		x.queue(job{fd: fd, data: data, meta: *m, index: x.p.index}, h.name)
-		return x.padding(h, nil)
-	}
-
 	big := &bigFile{fd: fd, name: string(h.name), index: x.p.index, meta: *m}
 	big.pending.Store(1) // ours
 	defer x.work.unref(big)
@@ -230,8 +240,12 @@ func (x *Extractor) queue(j job, name []byte) {
 	j.nameOff = len(b.names)
 	b.names = append(b.names, name...)
 	j.nameEnd = len(b.names)
+	if j.dir != nil {
+		b.names = append(b.names, x.base...)
+		j.baseEnd = len(b.names)
+	}
 	b.jobs = append(b.jobs, j)
-	if len(b.jobs) >= x.maxJobs {
+	if len(b.jobs) >= x.room.jobs {
 		x.flush(x.src.cur)
 	}
 }
@@ -260,7 +274,7 @@ func (x *Extractor) nameMeta(h *header, dir *openDir, uid, gid uint32, chmod boo
 			return x.blame(h, opError("change the owner", err))
 		}
 	}
-	if x.opts.Owner == OwnerRootless && (h.uid != 0 || h.gid != 0) {
+	if x.notesOwner(h) {
 		// The kernel allows user attributes on files and directories only.
 		x.losses.add(LossOwner, string(h.name), x.p.index, fmt.Sprintf("%d:%d", h.uid, h.gid))
 	}
@@ -332,14 +346,19 @@ func (x *Extractor) hardlink(h *header, dir *openDir) error {
 	x.linkBase.set(base)
 	// linkat(2) without AT_SYMLINK_FOLLOW links a symlink itself.
 	for try := 0; ; try++ {
+		pending := x.work.pending() // asked later, it might be done too late
 		err = sysLinkat(from.fd, x.linkBase, dir.fd, x.base)
+		if err == unix.ENOENT && pending {
+			x.settle()
+			err = sysLinkat(from.fd, x.linkBase, dir.fd, x.base)
+		}
 		if err != unix.EEXIST || try == maxTries {
 			break
 		}
 		// Removing the name first would lose a file that is its own target.
 		var a, b unix.Stat_t
 		if err := unix.Fstatat(from.fd, x.linkBase.String(), &a, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return x.linkMissing(h, full, &nameError{fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
+			return x.linkMissing(h, full, &nameError{msg: fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
 		}
 		if err := unix.Fstatat(dir.fd, x.base.String(), &b, unix.AT_SYMLINK_NOFOLLOW); err == nil {
 			if a.Ino == b.Ino && a.Dev == b.Dev {
@@ -357,7 +376,7 @@ func (x *Extractor) hardlink(h *header, dir *openDir) error {
 	case nil:
 		return nil
 	case unix.ENOENT:
-		return x.linkMissing(h, full, &nameError{fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
+		return x.linkMissing(h, full, &nameError{msg: fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
 	case unix.EPERM:
 		var st unix.Stat_t
 		if unix.Fstatat(from.fd, x.linkBase.String(), &st, unix.AT_SYMLINK_NOFOLLOW) == nil &&

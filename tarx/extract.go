@@ -1,6 +1,7 @@
 package tarx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,10 @@ type Extractor struct {
 	haveNewest bool
 
 	room    handleRoom
-	maxJobs int
+	used    *usedNames
+	key     uint64 // of the current entry's name
+	fresh   bool   // nothing in the tree has that name
+	serial  bool   // for tests: leave nothing to do in parallel
 	skipped map[string]struct{}
 
 	// Scratch space, so that an entry costs no allocation.
@@ -89,8 +93,8 @@ func NewExtractor(root *os.File, o Options) (*Extractor, error) {
 	if x.room, err = newHandleRoom(x.opts.Workers + queueLength + 2); err != nil {
 		return nil, err
 	}
-	x.dirs = newDirCache(root, x.table, x.room.early.dirs)
-	x.maxJobs = x.room.early.jobs
+	x.dirs = newDirCache(root, x.table, x.room.early)
+	x.used = newUsedNames()
 
 	var st unix.Stat_t
 	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
@@ -128,7 +132,7 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	x.work = startWorkers(x.opts.Workers, queueLength, x.room.full.jobs, &x.losses)
+	x.work = startWorkers(x.opts.Workers, queueLength, x.room.jobs, &x.losses)
 	// A failing worker stops the reading, however long that would wait.
 	go func(failed <-chan struct{}) {
 		select {
@@ -138,14 +142,9 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 		}
 	}(x.work.failed)
 	x.src = newSource(r, ctx.Done())
-	x.src.leave = func(c *chunk) {
-		x.flush(c)
-		if x.room.widen(x.root) {
-			x.maxJobs, x.dirs.room = x.room.full.jobs, x.room.full.dirs
-		}
-	}
+	x.src.leave = x.flush
 	x.p = &parser{src: x.src, layer: x.layer}
-	x.cur = <-x.work.free
+	x.cur = x.work.take()
 
 	err = x.entries()
 	if x.src.cur != nil {
@@ -161,8 +160,7 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 	if x.p.globals > 0 {
 		x.losses.add(LossGlobalHeader, x.p.globalDetail, 0, "")
 	}
-	x.dirs.reap()
-	return err
+	return cmp.Or(err, x.reap())
 }
 
 // earlier says that a is about an earlier entry than b.
@@ -190,8 +188,13 @@ func (x *Extractor) entries() error {
 		if err := x.entry(h); err != nil {
 			return err
 		}
+		if x.serial {
+			x.settle()
+		}
 		if len(x.dirs.dead) > 0 {
-			x.dirs.reap()
+			if err := x.reap(); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -212,8 +215,8 @@ func (x *Extractor) flush(c *chunk) {
 	}
 	c.refs.Add(1)
 	x.cur.chunk = c
-	x.work.queue <- x.cur
-	x.cur = <-x.work.free
+	x.work.put(x.cur)
+	x.cur = x.work.take()
 }
 
 // entry makes what one header describes.
@@ -259,6 +262,7 @@ func (x *Extractor) entry(h *header) error {
 		return x.blame(h, err)
 	}
 	x.base.set(base)
+	x.claim(dir, base)
 	switch h.typ {
 	case typeDir:
 		x.report.Directories++
@@ -293,10 +297,13 @@ func (x *Extractor) refused(h *header, err error) error {
 // blame makes err one of this entry. The stream is at fault where its names
 // ask for what no filesystem can do.
 func (x *Extractor) blame(h *header, err error) error {
-	var kind error
+	return &EntryError{Name: string(h.name), Index: x.p.index, Kind: kindOfName(err), Err: err}
+}
+
+func kindOfName(err error) error {
 	var named *nameError
 	if errors.As(err, &named) || errors.Is(err, unix.ENAMETOOLONG) {
-		kind = ErrMalformed
+		return ErrMalformed
 	}
-	return &EntryError{Name: string(h.name), Index: x.p.index, Kind: kind, Err: err}
+	return nil
 }

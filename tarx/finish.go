@@ -20,6 +20,9 @@ func (x *Extractor) Finish(ctx context.Context) (*Report, error) {
 			return nil, context.Cause(ctx)
 		}
 		r := x.table.at(i)
+		if _, ok := open[i]; !ok && r.flags&dirDone != 0 {
+			continue
+		}
 		meta := dirMeta{mode: r.mode, sec: r.sec, nsec: r.nsec}
 		if r.flags&dirImplied != 0 {
 			meta = dirMeta{mode: impliedMode, uid: uid, gid: gid, sec: x.newestSec, nsec: x.newestNsec}
@@ -28,12 +31,39 @@ func (x *Extractor) Finish(ctx context.Context) (*Report, error) {
 			meta.uid, meta.gid = o[0], o[1]
 		}
 		if err := x.finishDir(i, r, meta, open); err != nil {
-			x.pathBuf = x.table.path(x.pathBuf[:0], i)
-			return nil, fmt.Errorf("finish the directory %q: %w", clip(x.pathBuf), err)
+			return nil, x.notFinished(i, err)
 		}
 	}
 	x.report.Losses = x.losses.list()
 	return &x.report, nil
+}
+
+func (x *Extractor) notFinished(i int, err error) error {
+	x.pathBuf = x.table.path(x.pathBuf[:0], i)
+	return fmt.Errorf("finish the directory %q: %w", clip(x.pathBuf), err)
+}
+
+// reap closes the directories that have left the cache. Nothing changes in them
+// unless they are opened again, so that most get their metadata here, with one
+// call, and need not be looked for in the end. What could keep the extractor
+// out, or the children from being made as they should, has to wait.
+func (x *Extractor) reap() error {
+	return x.dirs.reap(func(d *openDir) error {
+		r := x.table.at(d.rec)
+		if r.flags&(dirNamed|dirImplied|dirChmod|dirACL|dirAgain) != dirNamed || x.ownedByOther(r) {
+			return nil
+		}
+		if err := sysUtimes(d.fd, nil, r.sec, r.nsec); err != nil {
+			return x.notFinished(d.rec, opError("set the times", err))
+		}
+		r.flags |= dirDone
+		return nil
+	})
+}
+
+func (x *Extractor) ownedByOther(r *dirRecord) bool {
+	o := x.table.owners[r.owner]
+	return x.opts.Owner == OwnerKeep && (o[0] != x.fsuid || o[1] != x.fsgid)
 }
 
 // finishDir puts m onto directory i, unless that is gone. Those in open need

@@ -7,27 +7,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handleLimits is how many files an extractor keeps open at most: jobs in each
-// batch, and directories in the cache.
-type handleLimits struct {
-	jobs, dirs int
-}
-
-// handleRoom settles how many files may be open.
+// handleRoom settles how many directories are kept open.
 //
 // A process's table of open files has 64 places at first. When a process of
 // several threads needs more, the kernel waits for all processors to have
 // forgotten the old table (expand_fdtable in fs/file.c: an RCU grace period),
-// some 10 ms in which no thread opens anything, and again at each doubling.
-// So a stream of more than a chunk asks for all the places it may need at
-// once, in the background, and keeps within the first 64 until then. A short
-// one never asks: an exit would wait for the answer.
+// some 10 ms in which no thread opens anything, and again at each doubling. A
+// stream that goes from directory to directory in order, as most do, is well
+// off with few. One that goes back often gets many, once the table has grown,
+// in one step and in the background.
 type handleRoom struct {
-	early, full handleLimits
-	places      int           // what full needs
+	// jobs is how many a batch has at most. Each may keep a directory open that
+	// has left the cache.
+	jobs        int
+	early, dirs int // directories in the cache before and after
+	places      int // in the table, for all that
+	misses      int
 	grown       chan struct{} // closed with the answer; nil: not asked
 	wide        bool
 }
+
+const (
+	// earlyDirs leaves room for some 20 files that are open for other reasons,
+	// and for directories whose last jobs are not done.
+	earlyDirs = 24
+	// growMisses have cost about as much as the growing does.
+	growMisses = 1000
+)
 
 // newHandleRoom shares the limit of open files, which Go raises to the hard one
 // at start, between the directories and so many batches.
@@ -37,23 +43,20 @@ func newHandleRoom(batches int) (handleRoom, error) {
 		return handleRoom{}, fmt.Errorf("read the limit of open files: %w", err)
 	}
 	budget := int(min(lim.Cur, 1<<16))
-	r := handleRoom{full: handleLimits{
+	r := handleRoom{
 		jobs: max(1, min(128, budget/2/batches)),
 		dirs: max(4, min(512, budget/4)),
-	}}
-	// About 20 of the 64 are taken already.
-	r.early = handleLimits{
-		jobs: min(r.full.jobs, max(1, 24/batches)),
-		dirs: min(r.full.dirs, 16),
 	}
-	r.places = min(budget-1, r.full.jobs*batches+r.full.dirs+64)
+	r.early = min(r.dirs, earlyDirs)
+	r.places = min(budget-1, r.dirs+128)
 	return r, nil
 }
 
-// widen says, once, that the full limits may be used. It is called after each
-// chunk, by one goroutine.
-func (r *handleRoom) widen(root *os.File) bool {
-	if r.wide {
+// miss counts a directory that had to be opened again, and says, once, that
+// there is room for more.
+func (r *handleRoom) miss(root *os.File) bool {
+	r.misses++
+	if r.wide || r.misses < growMisses {
 		return false
 	}
 	if r.grown == nil {

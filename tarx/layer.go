@@ -153,7 +153,16 @@ func (x *Extractor) hide(w whiteout) (behind bool, err error) {
 	}
 	// What is gone may be part of any path.
 	x.dirs.forget()
-	x.dirs.reap()
+	if err := x.reap(); err != nil {
+		return false, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, opError("stat the directory of the whiteout", err)
+	}
+	if rec, ok := x.table.find(st.Ino); ok {
+		x.table.at(rec).flags &^= dirDone
+	}
 	if w.kind == whiteoutAll {
 		err = removeChildren(fd)
 	} else {

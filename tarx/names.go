@@ -128,11 +128,11 @@ func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, err
 			there, _ := t.leaf(dir, part)
 			switch {
 			case there:
-				return 0, &nameError{fmt.Sprintf("%q, or what leads to it, is not a directory", clip(path))}
+				return 0, &nameError{msg: fmt.Sprintf("%q, or what leads to it, is not a directory", clip(path))}
 			case imply == nil:
-				return 0, &nameError{fmt.Sprintf("there is no directory %q", clip(path))}
+				return 0, &nameError{msg: fmt.Sprintf("there is no directory %q", clip(path))}
 			case fromLink:
-				return 0, &nameError{fmt.Sprintf("%q is a symlink that leads nowhere", clip(path))}
+				return 0, &nameError{msg: fmt.Sprintf("%q is a symlink that leads nowhere", clip(path))}
 			}
 			var err error
 			if n, err = imply(dir, part); err != nil {
@@ -144,7 +144,7 @@ func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, err
 			continue
 		}
 		if follow++; follow > maxFollow {
-			return 0, &nameError{fmt.Sprintf("%q goes round in symlinks", clip(path))}
+			return 0, &nameError{msg: fmt.Sprintf("%q goes round in symlinks", clip(path))}
 		}
 		link := t.nodes[n].link
 		if link[0] == '/' {

@@ -9,9 +9,16 @@ import (
 )
 
 // nameError says that a name does not fit the tree so far.
-type nameError struct{ msg string }
+type nameError struct {
+	msg    string
+	notDir bool
+}
 
 func (e *nameError) Error() string { return e.msg }
+
+func notDirectory(path []byte) error {
+	return &nameError{msg: fmt.Sprintf("%q, or what leads to it, is not a directory", path), notDir: true}
+}
 
 // normalize appends name to b with one slash between components and none
 // around them, and without "." components. ".." stays, for the kernel to
@@ -60,6 +67,8 @@ func (x *Extractor) lookup(path []byte, create bool) (*openDir, error) {
 	if d := x.dirs.get(path); d != nil {
 		return d, nil
 	}
+	// What is done by now is seen; asked later, it might be done too late.
+	pending := !create && x.work.pending()
 	fd, err := x.dirs.resolve(path)
 	if err == nil {
 		return x.opened(path, fd)
@@ -69,11 +78,15 @@ func (x *Extractor) lookup(path []byte, create bool) (*openDir, error) {
 		if create {
 			return x.imply(path)
 		}
-		return nil, &nameError{fmt.Sprintf("there is no directory %q", path)}
+		if pending {
+			x.settle()
+			return x.lookup(path, false)
+		}
+		return nil, &nameError{msg: fmt.Sprintf("there is no directory %q", path)}
 	case unix.ENOTDIR:
-		return nil, &nameError{fmt.Sprintf("%q, or what leads to it, is not a directory", path)}
+		return nil, notDirectory(path)
 	case unix.ELOOP:
-		return nil, &nameError{fmt.Sprintf("%q goes round in symlinks", path)}
+		return nil, &nameError{msg: fmt.Sprintf("%q goes round in symlinks", path)}
 	}
 	return nil, opError(fmt.Sprintf("open the directory %q", clip(path)), err)
 }
@@ -97,6 +110,10 @@ func (x *Extractor) opened(path []byte, fd int) (*openDir, error) {
 		unix.Close(fd)
 		return nil, opError("open a directory", errors.New("the tree was changed by another process meanwhile"))
 	}
+	x.table.reopened(rec)
+	if x.room.miss(x.root) {
+		x.dirs.room = x.room.dirs
+	}
 	return x.dirs.add(path, fd, rec), nil
 }
 
@@ -104,6 +121,9 @@ func (x *Extractor) opened(path []byte, fd int) (*openDir, error) {
 func (x *Extractor) imply(path []byte) (*openDir, error) {
 	up, base := splitPath(path)
 	parent, err := x.lookup(up, true)
+	if named, ok := errors.AsType[*nameError](err); ok && named.notDir {
+		err = notDirectory(path) // a file that was on its way
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -114,15 +134,28 @@ func (x *Extractor) imply(path []byte) (*openDir, error) {
 		}
 		return x.opened(path, fd)
 	}
+	key, fresh := x.used.note(parent.rec, base)
+	if !fresh && x.work.onItsWay(key) {
+		x.settle()
+		return x.lookup(path, true)
+	}
 	var name cname
 	name.set(base)
 	if err := sysMkdirat(parent.fd, name, impliedMode); err != nil {
 		if err == unix.EEXIST {
-			// Of "a/../b" it may have been "a" alone that was missing.
-			if fd, err := x.dirs.resolve(path); err == nil {
-				return x.opened(path, fd)
+			if x.work.pending() {
+				x.settle() // it may be a symlink to what is on its way
+				return x.lookup(path, true)
 			}
-			return nil, &nameError{fmt.Sprintf("%q is a symlink that leads nowhere", path)}
+			// Of "a/../b" it may have been "a" alone that was missing.
+			fd, err := x.dirs.resolve(path)
+			switch err {
+			case nil:
+				return x.opened(path, fd)
+			case unix.ENOTDIR:
+				return nil, notDirectory(path)
+			}
+			return nil, &nameError{msg: fmt.Sprintf("%q is a symlink that leads nowhere", path)}
 		}
 		return nil, opError(fmt.Sprintf("create the directory %q", clip(path)), err)
 	}
@@ -147,6 +180,8 @@ func (x *Extractor) enter(parent *openDir, path []byte, name cname, flags uint8)
 	if !found || flags != 0 {
 		rec = x.table.add(parent.rec, name[:len(name)-1], st.Ino)
 		x.table.at(rec).flags = flags
+	} else {
+		x.table.reopened(rec)
 	}
 	return x.dirs.add(path, fd, rec), nil
 }

@@ -543,7 +543,7 @@ func (r *Rewriter) hardlink(h *header, o *outHeader, dir int32, base []byte) err
 	leaf, known := r.names.leaf(from, last)
 	switch {
 	case !isNode && !leaf && known:
-		return missing(&nameError{fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
+		return missing(&nameError{msg: fmt.Sprintf("the hard link's target %q does not exist", clip(h.link))})
 	case bytes.Equal(r.linkName, r.name):
 		return nil // its own target
 	case isNode && r.names.isDir(node):

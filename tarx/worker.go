@@ -3,6 +3,7 @@ package tarx
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,13 +28,16 @@ type fileMeta struct {
 // job is a piece of a file: all of it, or a part of a big one.
 type job struct {
 	fd   int
-	data []byte // in the batch's chunk
+	dir  *openDir // not nil: the file is to be created in it
+	mode uint32   // to create it with
+	data []byte   // in the batch's chunk
 	off  int64
 	big  *bigFile // nil: the job is the whole file
 	meta fileMeta
-	// The name, for errors, is in the batch.
-	index            int64
-	nameOff, nameEnd int
+	// In the batch's names are the entry's name, for errors, and behind it, if
+	// the file is to be created, its name in dir.
+	index                     int64
+	nameOff, nameEnd, baseEnd int
 }
 
 // bigFile is a file of several jobs, which may run in any order. The last one
@@ -52,13 +56,19 @@ type batch struct {
 	jobs  []job
 	names []byte
 	chunk *chunk
+	// keys are of the names to be created. They are the extractor's, while the
+	// rest changes hands.
+	keys []uint64
+	busy atomic.Bool // not all is done
 }
 
-// workers are the goroutines that write file contents. They see open file
-// handles only, never a name.
+// workers are the goroutines that write file contents. They get open files, or
+// names to create that nothing has in directories that are open.
 type workers struct {
+	all    []*batch
 	queue  chan *batch
 	free   chan *batch
+	queued sync.WaitGroup // batches
 	wg     sync.WaitGroup
 	failed chan struct{}
 
@@ -69,13 +79,15 @@ type workers struct {
 
 func startWorkers(n, queue, jobs int, l *losses) *workers {
 	w := &workers{
+		all:    make([]*batch, n+queue+1),
 		queue:  make(chan *batch, queue),
 		free:   make(chan *batch, n+queue+1),
 		failed: make(chan struct{}),
 		losses: l,
 	}
-	for range n + queue + 1 {
-		w.free <- &batch{jobs: make([]job, 0, jobs)}
+	for i := range w.all {
+		w.all[i] = &batch{jobs: make([]job, 0, jobs), keys: make([]uint64, 0, jobs)}
+		w.free <- w.all[i]
 	}
 	w.wg.Add(n)
 	for range n {
@@ -92,8 +104,36 @@ func (w *workers) run() {
 		}
 		b.chunk.release()
 		b.reset()
+		b.busy.Store(false)
+		w.queued.Done()
 		w.free <- b
 	}
+}
+
+// take gives the extractor an empty batch, and put queues it.
+func (w *workers) take() *batch {
+	b := <-w.free
+	b.keys = b.keys[:0]
+	b.busy.Store(true)
+	return b
+}
+
+func (w *workers) put(b *batch) {
+	w.queued.Add(1)
+	w.queue <- b
+}
+
+// settle waits until everything that is queued has been done.
+func (w *workers) settle() { w.queued.Wait() }
+
+// onItsWay says that the name with this key may not have been created yet.
+func (w *workers) onItsWay(key uint64) bool {
+	return slices.ContainsFunc(w.all, func(b *batch) bool { return b.busy.Load() && slices.Contains(b.keys, key) })
+}
+
+// pending says that some name may not have been created yet.
+func (w *workers) pending() bool {
+	return slices.ContainsFunc(w.all, func(b *batch) bool { return b.busy.Load() && len(b.keys) > 0 })
 }
 
 func (b *batch) reset() {
@@ -112,6 +152,10 @@ func (w *workers) stop() error {
 
 // fail keeps the error of the earliest entry and stops everything.
 func (w *workers) fail(name string, index int64, err error) {
+	w.failAs(nil, name, index, err)
+}
+
+func (w *workers) failAs(kind error, name string, index int64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var old *EntryError
@@ -120,7 +164,7 @@ func (w *workers) fail(name string, index int64, err error) {
 	} else if errors.As(w.err, &old) && old.Index <= index {
 		return
 	}
-	w.err = &EntryError{Name: name, Index: index, Err: err}
+	w.err = &EntryError{Name: name, Index: index, Kind: kind, Err: err}
 }
 
 func (w *workers) broken() bool {
@@ -141,6 +185,15 @@ func (w *workers) do(b *batch, j *job) {
 	}
 	// After a failure what is queued is only closed.
 	ok := !w.broken()
+	if j.dir != nil {
+		if ok {
+			ok = w.create(b, j, name)
+		}
+		j.dir.refs.Add(-1)
+		if !ok {
+			return
+		}
+	}
 	holes := false
 	if ok && len(j.data) > 0 {
 		var err error
@@ -157,6 +210,24 @@ func (w *workers) do(b *batch, j *job) {
 		j.big.holes.Store(true)
 	}
 	w.unref(j.big)
+}
+
+// createFlags are for a file that must be new. An existing one, a symlink too,
+// is EEXIST.
+const createFlags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// create makes the job's file.
+func (w *workers) create(b *batch, j *job, name func() string) bool {
+	fd, err := sysOpenat(j.dir.fd, cname(b.names[j.nameEnd:j.baseEnd]), createFlags, j.mode)
+	switch err {
+	case nil:
+		j.fd = fd
+		return true
+	case unix.EEXIST:
+		err = errFolded
+	}
+	w.failAs(kindOfName(err), name(), j.index, opError("create", err))
+	return false
 }
 
 // unref drops one claim on a big file and finishes it with the last.

@@ -201,9 +201,15 @@ func (x *Extractor) xattrs(h *header, fd int, m *fileMeta, rec int) error {
 	return nil
 }
 
+// notesOwner says that the ids of an entry are noted in an attribute: every
+// file is the caller's, and the entry's is somebody else.
+func (x *Extractor) notesOwner(h *header) bool {
+	return x.opts.Owner == OwnerRootless && (h.uid != 0 || h.gid != 0)
+}
+
 // keepOwner notes the real ids where every file is the caller's.
 func (x *Extractor) keepOwner(h *header, fd int) error {
-	if x.opts.Owner != OwnerRootless || h.uid == 0 && h.gid == 0 {
+	if !x.notesOwner(h) {
 		return nil
 	}
 	if err := unix.Fsetxattr(fd, xattrRootless, rootlessValue(h.uid, h.gid), 0); err != nil {
