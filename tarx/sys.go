@@ -14,7 +14,11 @@ import (
 // away from the goroutine and wakes a thread for another. The price is that on
 // a disk that hangs the goroutine keeps its processor; it could not be stopped
 // or cleaned up after there in any case. What may take long by its nature,
-// reading, writing and walking a path, is an ordinary call.
+// reading, writing much and walking a path, is an ordinary call.
+
+// rawBytes is how much a file may hold for its contents to be written, and it to
+// be closed, by raw calls.
+const rawBytes = 16 << 10
 
 type cname []byte
 
@@ -38,14 +42,23 @@ func sysOpenat(dir int, name cname, flags int, mode uint32) (int, error) {
 	}
 }
 
-// sysClose closes a handle that was not written to: only then does closing not
-// wait for anything. An interrupted close has closed it (close(2)).
+// sysClose closes a handle to which little or nothing was written. An
+// interrupted close has closed it (close(2)).
 func sysClose(fd int) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 	if errno == unix.EINTR {
 		return nil
 	}
 	return sysError(errno)
+}
+
+func sysPwrite(fd int, b []byte, off int64) (int, error) {
+	if len(b) > rawBytes || len(b) == 0 {
+		return unix.Pwrite(fd, b, off)
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_PWRITE64, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+		uintptr(off), 0, 0)
+	return int(n), sysError(errno)
 }
 
 func sysMkdirat(dir int, name cname, mode uint32) error {

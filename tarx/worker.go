@@ -49,6 +49,9 @@ type bigFile struct {
 	pending atomic.Int32
 	holes   atomic.Bool
 	meta    fileMeta
+	// One at a time writes to the file, as the kernel has it: there the second
+	// would burn its time waiting.
+	turn sync.Mutex
 }
 
 // batch is what a worker gets at once: jobs whose data lie in one chunk.
@@ -98,10 +101,21 @@ func startWorkers(n, queue, jobs int, l *losses) *workers {
 
 func (w *workers) run() {
 	defer w.wg.Done()
+	var later []*job
 	for b := range w.queue {
 		for i := range b.jobs {
-			w.do(b, &b.jobs[i])
+			j := &b.jobs[i]
+			if j.big != nil && !j.big.turn.TryLock() {
+				later = append(later, j)
+				continue
+			}
+			w.do(b, j)
 		}
+		for _, j := range later {
+			j.big.turn.Lock()
+			w.do(b, j)
+		}
+		later = later[:0]
 		b.chunk.release()
 		b.reset()
 		b.busy.Store(false)
@@ -176,6 +190,8 @@ func (w *workers) broken() bool {
 	}
 }
 
+// do does one job; for a part of a big file, whose turn it is then, the worker
+// has locked that.
 func (w *workers) do(b *batch, j *job) {
 	name := func() string {
 		if j.big != nil {
@@ -206,6 +222,7 @@ func (w *workers) do(b *batch, j *job) {
 		w.finish(j.fd, &j.meta, holes, name, j.index, ok)
 		return
 	}
+	j.big.turn.Unlock()
 	if holes {
 		j.big.holes.Store(true)
 	}
@@ -245,7 +262,11 @@ func (w *workers) finish(fd int, m *fileMeta, holes bool, name func() string, in
 		}
 	}
 	// Some filesystems report a write that found no room only now.
-	if err := unix.Close(fd); err != nil && err != unix.EINTR && ok {
+	closing := unix.Close
+	if m.size <= rawBytes {
+		closing = sysClose
+	}
+	if err := closing(fd); err != nil && err != unix.EINTR && ok {
 		w.fail(name(), index, opError("close", err))
 	}
 }
@@ -346,7 +367,7 @@ func zeroRun(b []byte) int {
 
 func writeAll(fd int, b []byte, off int64) error {
 	for len(b) > 0 {
-		n, err := unix.Pwrite(fd, b, off)
+		n, err := sysPwrite(fd, b, off)
 		if err == unix.EINTR {
 			continue
 		}
