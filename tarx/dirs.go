@@ -124,9 +124,11 @@ func (c *dirCache) add(path []byte, fd, rec int) *openDir {
 		delete(c.byHash, old.hash)
 		c.dead = append(c.dead, old)
 	}
-	d := new(openDir)
+	var d *openDir
 	if n := len(c.spare); n > 0 {
 		d, c.spare = c.spare[n-1], c.spare[:n-1]
+	} else {
+		d = new(openDir)
 	}
 	d.fd, d.rec, d.hash = fd, rec, hash
 	d.key = append(d.key[:0], path...)
@@ -197,18 +199,24 @@ type dirMeta struct {
 	nsec     int32
 }
 
-// dirRecord remembers a directory until the end. The inode number says whether
-// what is found under the name then is still the same.
+// dirRecord remembers a directory until the end, in 32 bytes. The inode number
+// says whether what is found under the name then is still the same.
 type dirRecord struct {
 	ino    uint64
 	sec    int64
 	nsec   int32
-	owner  uint32 // index into owners
 	parent uint32
 	name   uint32 // offset in names
-	length uint16
 	mode   uint16
+	length uint8 // of the name, at most unix.NAME_MAX
 	flags  uint8
+}
+
+// dirSlab holds records. Most directories of a stream have one owner, the one
+// that came first: others take more memory.
+type dirSlab struct {
+	records [1 << slabBits]dirRecord
+	owners  *[1 << slabBits]uint32 // index in dirTable.owners; nil: all 0
 }
 
 const (
@@ -229,7 +237,7 @@ const (
 // dirTable holds a record for every directory, in slabs, so that growing never
 // copies, and an index by inode number.
 type dirTable struct {
-	slabs [][]dirRecord
+	slabs []*dirSlab
 	count int
 	names [][]byte
 	index []uint32 // open addressing; record number plus one
@@ -253,14 +261,14 @@ func newDirTable() *dirTable {
 	return &dirTable{ownerIdx: make(map[[2]uint32]uint32), acls: make(map[int][]deferredXattr)}
 }
 
-func (t *dirTable) at(i int) *dirRecord { return &t.slabs[i>>slabBits][i&(1<<slabBits-1)] }
+func (t *dirTable) at(i int) *dirRecord { return &t.slabs[i>>slabBits].records[i&(1<<slabBits-1)] }
 
 // add makes a record for a directory that has just been created or opened as
 // name in parent.
 func (t *dirTable) add(parent int, name []byte, ino uint64) int {
 	i := t.count
 	if i>>slabBits == len(t.slabs) {
-		t.slabs = append(t.slabs, make([]dirRecord, 1<<slabBits))
+		t.slabs = append(t.slabs, new(dirSlab))
 	}
 	t.count++
 	n := len(t.names)
@@ -271,7 +279,7 @@ func (t *dirTable) add(parent int, name []byte, ino uint64) int {
 	s := &t.names[n-1]
 	off := uint32(n-1)*nameSlab + uint32(len(*s))
 	*s = append(*s, name...)
-	*t.at(i) = dirRecord{ino: ino, parent: uint32(parent), name: off, length: uint16(len(name))}
+	*t.at(i) = dirRecord{ino: ino, parent: uint32(parent), name: off, length: uint8(len(name))}
 	t.indexAdd(i, ino)
 	return i
 }
@@ -290,7 +298,7 @@ func hashIno(ino uint64) uint64 {
 // indexAdd makes ino lead to record i. An inode number that was seen before
 // belonged to a directory that is gone.
 func (t *dirTable) indexAdd(i int, ino uint64) {
-	if t.used*4 >= len(t.index)*3 {
+	if t.used*8 >= len(t.index)*7 {
 		old := t.index
 		t.index = make([]uint32, max(256, 2*len(old)))
 		t.used = 0
@@ -339,15 +347,32 @@ func (t *dirTable) reopened(i int) {
 	}
 }
 
-func (t *dirTable) owner(uid, gid uint32) uint32 {
+// setOwner notes who is to own directory i on disk.
+func (t *dirTable) setOwner(i int, uid, gid uint32) {
 	k := [2]uint32{uid, gid}
-	i, ok := t.ownerIdx[k]
+	o, ok := t.ownerIdx[k]
 	if !ok {
-		i = uint32(len(t.owners))
+		o = uint32(len(t.owners))
 		t.owners = append(t.owners, k)
-		t.ownerIdx[k] = i
+		t.ownerIdx[k] = o
 	}
-	return i
+	s := t.slabs[i>>slabBits]
+	if s.owners == nil {
+		if o == 0 {
+			return
+		}
+		s.owners = new([1 << slabBits]uint32)
+	}
+	s.owners[i&(1<<slabBits-1)] = o
+}
+
+// owner is who is to own directory i, which an entry has named.
+func (t *dirTable) owner(i int) (uid, gid uint32) {
+	var o uint32
+	if s := t.slabs[i>>slabBits]; s.owners != nil {
+		o = s.owners[i&(1<<slabBits-1)]
+	}
+	return t.owners[o][0], t.owners[o][1]
 }
 
 // path appends the path of record i, relative to the root, to b.

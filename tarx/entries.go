@@ -16,7 +16,7 @@ func (x *Extractor) directory(h *header, parent *openDir, full []byte, uid, gid 
 	// children; it gets its own mode at the end.
 	mode := h.mode&0o777 | 0o700
 	for try := 0; ; try++ {
-		err := sysMkdirat(parent.fd, x.base, mode)
+		err := x.mkdir(parent, x.base, mode)
 		if err == nil {
 			flags := dirChown
 			if mode != h.mode {
@@ -51,6 +51,15 @@ func (x *Extractor) directory(h *header, parent *openDir, full []byte, uid, gid 
 	}
 }
 
+// mkdir makes a directory. The few filesystems that take names of over 255
+// bytes (NAME_MAX) are treated like the others: a record has no room for one.
+func (x *Extractor) mkdir(parent *openDir, name cname, mode uint32) error {
+	if len(name)-1 > unix.NAME_MAX {
+		return unix.ENAMETOOLONG
+	}
+	return sysMkdirat(parent.fd, name, mode)
+}
+
 // maxTries is how often a name is cleared for an entry. Once is enough unless
 // somebody else is at work in the tree.
 const maxTries = 16
@@ -61,7 +70,7 @@ func (x *Extractor) nameDirectory(h *header, d *openDir, uid, gid uint32) error 
 	again := r.flags&dirNamed != 0
 	r.flags = r.flags&^dirImplied | dirChown | dirNamed
 	r.mode = uint16(h.mode)
-	r.owner = x.table.owner(uid, gid)
+	x.table.setOwner(d.rec, uid, gid)
 	r.sec, r.nsec = h.sec, h.nsec
 	delete(x.table.acls, d.rec)
 	r.flags &^= dirACL

@@ -27,8 +27,7 @@ func (x *Extractor) Finish(ctx context.Context) (*Report, error) {
 		if r.flags&dirImplied != 0 {
 			meta = dirMeta{mode: impliedMode, uid: uid, gid: gid, sec: x.newestSec, nsec: x.newestNsec}
 		} else {
-			o := x.table.owners[r.owner]
-			meta.uid, meta.gid = o[0], o[1]
+			meta.uid, meta.gid = x.table.owner(i)
 		}
 		if err := x.finishDir(i, r, meta, open); err != nil {
 			return nil, x.notFinished(i, err)
@@ -50,7 +49,7 @@ func (x *Extractor) notFinished(i int, err error) error {
 func (x *Extractor) reap() error {
 	return x.dirs.reap(func(d *openDir) error {
 		r := x.table.at(d.rec)
-		if r.flags&(dirNamed|dirImplied|dirChmod|dirACL|dirAgain) != dirNamed || x.ownedByOther(r) {
+		if r.flags&(dirNamed|dirImplied|dirChmod|dirACL|dirAgain) != dirNamed || x.ownedByOther(d.rec) {
 			return nil
 		}
 		if err := sysUtimes(d.fd, nil, r.sec, r.nsec); err != nil {
@@ -61,9 +60,9 @@ func (x *Extractor) reap() error {
 	})
 }
 
-func (x *Extractor) ownedByOther(r *dirRecord) bool {
-	o := x.table.owners[r.owner]
-	return x.opts.Owner == OwnerKeep && (o[0] != x.fsuid || o[1] != x.fsgid)
+func (x *Extractor) ownedByOther(i int) bool {
+	uid, gid := x.table.owner(i)
+	return x.opts.Owner == OwnerKeep && (uid != x.fsuid || gid != x.fsgid)
 }
 
 // finishDir puts m onto directory i, unless that is gone. Those in open need

@@ -141,7 +141,7 @@ func (x *Extractor) imply(path []byte) (*openDir, error) {
 	}
 	var name cname
 	name.set(base)
-	if err := sysMkdirat(parent.fd, name, impliedMode); err != nil {
+	if err := x.mkdir(parent, name, impliedMode); err != nil {
 		if err == unix.EEXIST {
 			if x.work.pending() {
 				x.settle() // it may be a symlink to what is on its way
