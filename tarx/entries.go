@@ -107,9 +107,13 @@ func (x *Extractor) typeOf(dir *openDir) (uint32, error) {
 
 // remove clears the name x.base of dir for a later entry.
 func (x *Extractor) remove(dir *openDir, typ uint32) error {
-	switch typ {
-	case 0:
+	if typ == 0 {
 		return nil
+	}
+	if x.fresh {
+		return errFolded
+	}
+	switch typ {
 	case unix.S_IFDIR:
 		x.settle() // files may be on their way into it
 		x.dirs.forget()
@@ -132,9 +136,6 @@ func (x *Extractor) create(dir *openDir, f func() error) error {
 		err := f()
 		if err != unix.EEXIST || try == maxTries {
 			return err
-		}
-		if x.fresh {
-			return errFolded
 		}
 		typ, err := x.typeOf(dir)
 		if err != nil {

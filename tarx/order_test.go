@@ -210,9 +210,13 @@ func TestFoldedName(t *testing.T) {
 	testenv.NeedRoot(t)
 	data := stream(t,
 		tar.Header{Typeflag: tar.TypeReg, Name: "f", Mode: 0o644, Size: 1, ModTime: someTime},
+		tar.Header{Typeflag: tar.TypeReg, Name: "big", Mode: 0o644, Size: chunkSize, ModTime: someTime},
 		tar.Header{Typeflag: tar.TypeSymlink, Name: "l", Linkname: "f", ModTime: someTime},
+		tar.Header{Typeflag: tar.TypeLink, Name: "h", Linkname: "f"},
+		tar.Header{Typeflag: tar.TypeFifo, Name: "p", Mode: 0o644, ModTime: someTime},
+		tar.Header{Typeflag: tar.TypeDir, Name: "d", Mode: 0o755, ModTime: someTime},
 	)
-	for _, taken := range []string{"f", "l"} {
+	for _, taken := range []string{"f", "big", "l", "h", "p", "d"} {
 		_, err := extractAs(t, data, func(x *Extractor) {
 			if err := os.WriteFile(filepath.Join(x.root.Name(), taken), nil, 0o644); err != nil {
 				t.Fatal(err)
