@@ -379,7 +379,8 @@ func TestRedis(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			for _, args := range [][]string{{"set", "k", "v"}, {"shutdown", "save"}} {
-				run(t, exec.CommandContext(ctx, testenv.NeedTool(t, "redis-cli"), append([]string{"-p", port}, args...)...))
+				// Not with ctx: the server, and with it the container, may be gone before the client is.
+				run(t, exec.CommandContext(t.Context(), testenv.NeedTool(t, "redis-cli"), append([]string{"-p", port}, args...)...))
 			}
 			if err := <-ended; err != nil {
 				t.Errorf("redis: %v: %s", err, out)
