@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -193,7 +194,7 @@ func (x *Extractor) wholeBody(h *header, j job) error {
 		j.data, _ = x.src.piece(h.stored)
 	}
 	j.index = x.p.index
-	x.queue(j, h.name)
+	x.queue(j, h)
 	return x.padding(h, nil)
 }
 
@@ -245,14 +246,23 @@ func (x *Extractor) padding(h *header, big *bigFile) error {
 	return err
 }
 
-func (x *Extractor) queue(j job, name []byte) {
+// queue puts a job into the current batch; h is nil for a part of a big file.
+func (x *Extractor) queue(j job, h *header) {
 	b := x.cur
 	j.nameOff = len(b.names)
-	b.names = append(b.names, name...)
-	j.nameEnd = len(b.names)
+	if h != nil {
+		b.names = append(b.names, h.name...)
+		j.nameEnd = len(b.names)
+	}
 	if j.dir != nil {
 		b.names = append(b.names, x.base...)
 		j.baseEnd = len(b.names)
+	}
+	if j.from != nil {
+		b.names = append(b.names, x.linkBase...)
+		j.fromEnd = len(b.names)
+		b.names = append(b.names, clip(h.link)...)
+		j.linkEnd = len(b.names)
 	}
 	b.jobs = append(b.jobs, j)
 	if len(b.jobs) >= x.room.jobs {
@@ -354,6 +364,13 @@ func (x *Extractor) hardlink(h *header, dir *openDir) error {
 		return x.linkMissing(h, full, err)
 	}
 	x.linkBase.set(base)
+	if x.fresh && slices.Contains(x.cur.keys, x.used.key(from.rec, base)) {
+		x.cur.keys = append(x.cur.keys, x.key)
+		dir.refs.Add(1)
+		from.refs.Add(1)
+		x.queue(job{dir: dir, from: from, index: x.p.index}, h)
+		return nil
+	}
 	// linkat(2) without AT_SYMLINK_FOLLOW links a symlink itself.
 	for try := 0; ; try++ {
 		pending := x.work.pending() // asked later, it might be done too late
@@ -394,7 +411,7 @@ func (x *Extractor) hardlink(h *header, dir *openDir) error {
 			return x.malformed(h, fmt.Errorf("the hard link's target %q is a directory", clip(h.link)))
 		}
 	}
-	return x.blame(h, opError(fmt.Sprintf("link to %q", clip(h.link)), err))
+	return x.blame(h, linkError(clip(h.link), err))
 }
 
 // linkMissing handles a hard link without a target. One to a device that was

@@ -191,7 +191,7 @@ func TestUsedNames(t *testing.T) {
 	u := newUsedNames()
 	fresh := 0
 	for i := range usedFull * 2 {
-		if _, ok := u.note(i%7, fmt.Append(nil, "n", i)); ok {
+		if u.note(u.key(i%7, fmt.Append(nil, "n", i))) {
 			fresh++
 		}
 	}
@@ -199,7 +199,7 @@ func TestUsedNames(t *testing.T) {
 		t.Errorf("only %d of %d names are new", fresh, usedFull*2)
 	}
 	for i := range usedFull * 2 {
-		if _, ok := u.note(i%7, fmt.Append(nil, "n", i)); ok {
+		if u.note(u.key(i%7, fmt.Append(nil, "n", i))) {
 			t.Fatalf("name %d is new again", i)
 		}
 	}

@@ -134,8 +134,8 @@ func (x *Extractor) imply(path []byte) (*openDir, error) {
 		}
 		return x.opened(path, fd)
 	}
-	key, fresh := x.used.note(parent.rec, base)
-	if !fresh && x.work.onItsWay(key) {
+	key := x.used.key(parent.rec, base)
+	if !x.used.note(key) && x.work.onItsWay(key) {
 		x.settle()
 		return x.lookup(path, true)
 	}

@@ -33,13 +33,16 @@ func newUsedNames() *usedNames {
 	return &usedNames{seed: maphash.MakeSeed(), small: make(usedFilter, 1<<usedSmall)}
 }
 
-// note takes the name base in directory dir for used. fresh says that it
-// certainly was not. The key stands for the name among those of one run.
-func (u *usedNames) note(dir int, base []byte) (key uint64, fresh bool) {
+// key stands for the name base in directory dir among the names of one run.
+func (u *usedNames) key(dir int, base []byte) uint64 {
 	k := maphash.Bytes(u.seed, base) + uint64(dir)*0x9e3779b97f4a7c15
 	k ^= k >> 32
 	k *= 0xd6e8feb86659fd93
-	k ^= k >> 32
+	return k ^ k>>32
+}
+
+// note takes a name for used. fresh says that it certainly was not.
+func (u *usedNames) note(k uint64) (fresh bool) {
 	if u.count < usedFull {
 		fresh = u.small.set(k>>(64-usedSmall), k, true)
 	} else {
@@ -51,7 +54,7 @@ func (u *usedNames) note(dir int, base []byte) (key uint64, fresh bool) {
 	if fresh {
 		u.count++
 	}
-	return k, fresh
+	return fresh
 }
 
 // set says whether a key is new to a line, and adds it.
@@ -78,7 +81,8 @@ var errFolded = errors.New("the filesystem takes its name for an earlier entry's
 // claim notes the name of the current entry. A file on its way to that name is
 // waited for.
 func (x *Extractor) claim(dir *openDir, base []byte) {
-	x.key, x.fresh = x.used.note(dir.rec, base)
+	x.key = x.used.key(dir.rec, base)
+	x.fresh = x.used.note(x.key)
 	if !x.fresh && x.work.onItsWay(x.key) {
 		x.settle()
 	}

@@ -3,6 +3,7 @@ package tarx
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,19 +26,21 @@ type fileMeta struct {
 	cap      [24]byte
 }
 
-// job is a piece of a file: all of it, or a part of a big one.
+// job is a piece of a file: all of it, or a part of a big one. Or it is a hard
+// link to a file of an earlier job of the batch.
 type job struct {
 	fd   int
-	dir  *openDir // not nil: the file is to be created in it
-	mode uint32   // to create it with
+	dir  *openDir // not nil: the name is to be created in it
+	from *openDir // not nil: as a link to a name in this one
+	mode uint32   // to create the file with
 	data []byte   // in the batch's chunk
 	off  int64
 	big  *bigFile // nil: the job is the whole file
 	meta fileMeta
-	// In the batch's names are the entry's name, for errors, and behind it, if
-	// the file is to be created, its name in dir.
-	index                     int64
-	nameOff, nameEnd, baseEnd int
+	// In the batch's names are the entry's name, for errors; the name in dir;
+	// the name in from; and, for errors, the link's target.
+	index                                       int64
+	nameOff, nameEnd, baseEnd, fromEnd, linkEnd int
 }
 
 // bigFile is a file of several jobs, which may run in any order. The last one
@@ -202,10 +205,16 @@ func (w *workers) do(b *batch, j *job) {
 	// After a failure what is queued is only closed.
 	ok := !w.broken()
 	if j.dir != nil {
-		if ok {
+		if ok && j.from == nil {
 			ok = w.create(b, j, name)
+		} else if ok {
+			w.link(b, j, name)
 		}
 		j.dir.refs.Add(-1)
+		if j.from != nil {
+			j.from.refs.Add(-1)
+			return
+		}
 		if !ok {
 			return
 		}
@@ -245,6 +254,21 @@ func (w *workers) create(b *batch, j *job, name func() string) bool {
 	}
 	w.failAs(kindOfName(err), name(), j.index, opError("create", err))
 	return false
+}
+
+// link makes the job's link. The same worker has created the target.
+func (w *workers) link(b *batch, j *job, name func() string) {
+	err := sysLinkat(j.from.fd, cname(b.names[j.baseEnd:j.fromEnd]), j.dir.fd, cname(b.names[j.nameEnd:j.baseEnd]))
+	if err == unix.EEXIST {
+		err = errFolded
+	}
+	if err != nil {
+		w.failAs(kindOfName(err), name(), j.index, linkError(b.names[j.fromEnd:j.linkEnd], err))
+	}
+}
+
+func linkError(target []byte, err error) error {
+	return opError(fmt.Sprintf("link to %q", target), err)
 }
 
 // unref drops one claim on a big file and finishes it with the last.
