@@ -127,7 +127,9 @@ func (c *Config) extractImage(ctx context.Context, in *input, st *stage, rootfs 
 		return err
 	}
 
-	x, err := tarx.NewExtractor(rootfs, c.Extract)
+	o := c.Extract
+	o.Fed = true // by decoders and digesters
+	x, err := tarx.NewExtractor(rootfs, o)
 	if err != nil {
 		return err
 	}
@@ -170,7 +172,7 @@ func (a *archive) extractLayer(ctx context.Context, x *tarx.Extractor, l imageLa
 	if err := a.verifyLayer(l, limit, left, func(r io.Reader) error { return first(ctx, r) }); err != nil || lowest {
 		return err
 	}
-	in, err := openInput(a.open(l.member), "", 0, nil)
+	in, err := openInput(a.open(l.member), inputOptions{})
 	if err != nil {
 		return err
 	}
@@ -190,7 +192,7 @@ func (a *archive) verifyLayer(l imageLayer, limit int64, left *int64, f func(io.
 		raw = newDigester(src, h)
 		src = raw
 	}
-	in, err := openInput(src, "", 0, nil)
+	in, err := openInput(src, inputOptions{})
 	if err != nil {
 		return a.blameBlob(l, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,96 +80,155 @@ func (e *DigestError) Is(target error) bool { return target == tarx.ErrMalformed
 // input is the stream on its way to the extractor: counted, digested, decoded
 // and limited.
 type input struct {
-	raw    rawReader
 	digest *digester
-	src    io.Reader // raw, through the digester if there is one
+	hash   hash.Hash // for the reader of out to fill, where the digest is left to it
+	src    io.Reader // the stream as it comes in, through the digester if there is one
 	out    io.Reader // decoded and limited
+	fed    bool      // the stream is made while it is read
 	close  func()
 }
 
-// openInput starts reading r. The digest is computed where want is not empty.
-func openInput(r io.Reader, want string, maxBytes int64, progress *Progress) (*input, error) {
-	in := &input{close: func() {}}
-	in.raw = rawReader{r: r, progress: progress}
-	var src io.Reader = &in.raw
-	if want != "" {
-		in.digest = newDigester(src, sha256.New())
-		src = in.digest
-	}
-	in.src = src
-	out, err := in.decode(src)
+// inputOptions say what is done with a stream. The zero value only decodes it.
+type inputOptions struct {
+	// sha256 is the digest that it must have; empty for none.
+	sha256 string
+	// lendHash leaves it to the reader of a stream that is not compressed to
+	// fill input.hash, which saves a copy of all that is read.
+	lendHash bool
+	// maxBytes is the most bytes that it, decoded, may have; 0 for no limit.
+	maxBytes int64
+	// progress, if not nil, counts along.
+	progress *Progress
+}
+
+// openInput starts reading r.
+func openInput(r io.Reader, o inputOptions) (*input, error) {
+	in := &input{close: func() {}, fed: fromProcess(r)}
+	raw := &rawReader{r: r, progress: o.progress}
+	head, err := peek(raw)
 	if err != nil {
 		return nil, err
 	}
-	in.out = out
-	if maxBytes > 0 {
-		in.out = &limitReader{r: out, limit: maxBytes, left: maxBytes}
+	format := detect(head)
+	in.src = &joinReader{head: head, r: raw}
+	var ahead *aheadReader
+	if format != compression.None {
+		in.fed = true
+		// The decoder takes a processor of its own, and should not wait for more.
+		ahead = newAheadReader(in.src)
+		in.src, in.close = ahead, ahead.close
+	}
+	switch {
+	case o.sha256 == "":
+	case o.lendHash && format == compression.None:
+		in.hash = sha256.New()
+	default:
+		in.digest = newDigester(in.src, sha256.New())
+		in.src = in.digest
+	}
+	in.out = in.src
+	if ahead != nil {
+		if in.out, err = in.decode(format, head, ahead.failed); err != nil {
+			in.close()
+			return nil, err
+		}
+	}
+	if o.maxBytes > 0 {
+		in.out = &limitReader{r: in.out, limit: o.maxBytes, left: o.maxBytes}
 	}
 	return in, nil
+}
+
+// fromProcess says that a process at work on this machine may be what makes the
+// stream.
+func fromProcess(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
 }
 
 // verify compares the digest of all that was read. The stream must have been
 // read to its end.
 func (in *input) verify(want string) error {
-	if in.digest == nil {
+	var got string
+	switch {
+	case in.hash != nil:
+		got = hex.EncodeToString(in.hash.Sum(nil))
+	case in.digest != nil:
+		got = in.digest.sum()
+	default:
 		return nil
 	}
-	if got := in.digest.sum(); got != want {
+	if got != want {
 		return &DigestError{Want: want, Got: got}
 	}
 	return nil
 }
 
-// decode finds the compression in the first bytes. No program is run for it,
-// whatever is in PATH.
-func (in *input) decode(src io.Reader) (io.Reader, error) {
-	const peek = 512
-	head := make([]byte, peek)
-	n, err := io.ReadFull(src, head)
+// headBytes is what a format is known by: a tar's first header.
+const headBytes = 512
+
+// peek reads the first bytes.
+func peek(r io.Reader) ([]byte, error) {
+	head := make([]byte, headBytes)
+	n, err := io.ReadFull(r, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return nil, &tarx.ReadError{Err: err}
 	}
-	head = head[:n]
-	whole := io.MultiReader(strings.NewReader(string(head)), src)
+	return head[:n], nil
+}
+
+// detect finds the compression in the first bytes of a stream.
+func detect(head []byte) compression.Compression {
 	// A tar may start with a name that looks like a compressed stream: bzip2's
 	// magic is "BZh".
-	if n == peek && string(head[257:262]) == "ustar" {
-		return &joinReader{head: head, r: src}, nil
+	if len(head) == headBytes && string(head[257:262]) == "ustar" {
+		return compression.None
 	}
+	return compression.Detect(head)
+}
+
+// decode undoes the compression of in.src, which starts with head. No program is
+// run for it, whatever is in PATH. failed gives the error that reading ended with.
+func (in *input) decode(format compression.Compression, head []byte, failed func() error) (io.Reader, error) {
 	wrap := func(format string, r io.Reader, err error) (io.Reader, error) {
-		d := &decodeReader{r: r, format: format, raw: &in.raw}
+		d := &decodeReader{r: r, format: format, failed: failed}
 		if err != nil {
 			return nil, d.error(err)
 		}
 		return d, nil
 	}
-	switch compression.Detect(head) {
+	switch format {
 	case compression.Gzip:
-		z, err := gzip.NewReader(bufio.NewReaderSize(whole, 64<<10))
+		z, err := gzip.NewReader(bufio.NewReaderSize(in.src, 64<<10))
 		return wrap("gzip", z, err)
 	case compression.Bzip2:
-		return wrap("bzip2", bzip2.NewReader(bufio.NewReaderSize(whole, 64<<10)), nil)
+		return wrap("bzip2", bzip2.NewReader(bufio.NewReaderSize(in.src, 64<<10)), nil)
 	case compression.Xz:
 		if xzWindow(head) > maxWindow {
 			return nil, &WindowError{Format: "xz"}
 		}
-		tail := &xzTail{r: whole}
+		tail := &xzTail{r: in.src}
 		z, err := xz.NewReader(bufio.NewReaderSize(tail, 64<<10))
 		tail.z = z
 		return wrap("xz", tail.decoded(), err)
 	case compression.Zstd:
 		// The extractor reads ahead in a goroutine of its own. More of them in
 		// here take 3 MiB and no less time.
-		z, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
+		z, err := zstd.NewReader(in.src, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return wrap("zstd", nil, err)
 		}
 		c := &closingReader{r: z}
-		in.close = c.close
+		ahead := in.close
+		in.close = func() { c.close(); ahead() }
 		return wrap("zstd", c, nil)
 	}
-	return &joinReader{head: head, r: src}, nil
+	return nil, fmt.Errorf("decode the stream: there is no decoder for format %d", format)
 }
 
 // xzWindow is the dictionary size, in bytes, that the first block of an xz
@@ -221,21 +281,16 @@ func xzWindow(b []byte) int64 {
 	return 0
 }
 
-// rawReader counts what comes in and remembers why reading ended, so that a
-// disk's error is not taken for a broken stream.
+// rawReader counts what comes in.
 type rawReader struct {
 	r        io.Reader
 	progress *Progress
-	err      error
 }
 
 func (r *rawReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	if n > 0 && r.progress != nil {
 		r.progress.read.Add(int64(n))
-	}
-	if err != nil && err != io.EOF {
-		r.err = err
 	}
 	return n, err
 }
@@ -292,7 +347,7 @@ func (c *closingReader) close() {
 type decodeReader struct {
 	r      io.Reader
 	format string
-	raw    *rawReader
+	failed func() error
 }
 
 func (d *decodeReader) Read(p []byte) (int, error) {
@@ -304,9 +359,11 @@ func (d *decodeReader) Read(p []byte) (int, error) {
 }
 
 func (d *decodeReader) error(err error) error {
+	// A disk's error is not to be taken for a broken stream.
+	if failed := d.failed(); failed != nil {
+		return failed
+	}
 	switch {
-	case d.raw.err != nil:
-		return d.raw.err
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return &WindowError{Format: d.format}
 	case err == io.EOF: // of a stream that ends in its first header

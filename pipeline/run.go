@@ -122,7 +122,9 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	if c.Progress == nil {
 		c.Progress = new(Progress)
 	}
-	in, err := openInput(stream, c.SHA256, c.MaxBytes, c.Progress)
+	in, err := openInput(stream, inputOptions{
+		sha256: c.SHA256, lendHash: !c.Image, maxBytes: c.MaxBytes, progress: c.Progress,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +192,9 @@ func (c *Config) check(res *Result) error {
 
 // extractExport makes the tree of a container's filesystem.
 func (c *Config) extractExport(ctx context.Context, in *input, rootfs *os.File, res *Result) (err error) {
-	if res.Report, err = tarx.Extract(ctx, in.out, rootfs, c.Extract); err != nil {
+	o := c.Extract
+	o.Fed, o.Hash = in.fed, in.hash
+	if res.Report, err = tarx.Extract(ctx, in.out, rootfs, o); err != nil {
 		return err
 	}
 	if err := in.finish(c.SHA256); err != nil {

@@ -60,15 +60,15 @@ func BenchmarkExtract(b *testing.B) {
 		{"small", smallFiles(b, 10_000)},
 		{"big", stream(b, tar.Header{Typeflag: tar.TypeReg, Name: "big", Mode: 0o644, Size: 64 << 20})},
 	} {
-		for _, workers := range []int{1, 2, 8} {
-			b.Run(fmt.Sprintf("%s/workers=%d", c.name, workers), func(b *testing.B) {
+		for _, o := range []Options{{Workers: 1}, {Workers: 2}, {Workers: 2, Fed: true}, {Workers: 8}} {
+			b.Run(fmt.Sprintf("%s/workers=%d,fed=%t", c.name, o.Workers, o.Fed), func(b *testing.B) {
 				b.SetBytes(int64(len(c.data)))
 				b.ReportAllocs()
 				for b.Loop() {
 					b.StopTimer()
 					root := openRoot(b)
 					b.StartTimer()
-					if _, err := Extract(b.Context(), bytes.NewReader(c.data), root, Options{Workers: workers}); err != nil {
+					if _, err := Extract(b.Context(), bytes.NewReader(c.data), root, o); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -132,7 +132,11 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	x.work = startWorkers(x.opts.Workers, queueLength, x.room.jobs, &x.losses)
+	small := 0
+	if x.opts.Fed {
+		small = x.opts.Workers / 2
+	}
+	x.work = startWorkers(x.opts.Workers, small, queueLength, x.room.jobs, &x.losses)
 	// A failing worker stops the reading, however long that would wait.
 	go func(failed <-chan struct{}) {
 		select {
@@ -141,7 +145,7 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 		case <-ctx.Done():
 		}
 	}(x.work.failed)
-	x.src = newSource(r, ctx.Done())
+	x.src = newSource(r, x.opts.Hash, ctx.Done())
 	x.src.leave = x.flush
 	x.p = &parser{src: x.src, layer: x.layer}
 	x.cur = x.work.take()
@@ -149,6 +153,9 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 	err = x.entries()
 	if x.src.cur != nil {
 		x.flush(x.src.cur)
+	}
+	if err == nil && x.opts.Hash != nil {
+		<-x.src.hashed
 	}
 	werr := x.work.stop()
 	switch {

@@ -74,7 +74,7 @@ type parsed struct{ head, body string }
 func parseOurs(data []byte) (entries []parsed, err error) {
 	stop := make(chan struct{})
 	defer close(stop)
-	p := &parser{src: newSource(bytes.NewReader(data), stop)}
+	p := &parser{src: newSource(bytes.NewReader(data), nil, stop)}
 	for {
 		h, err := p.next()
 		if err == io.EOF {

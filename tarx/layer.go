@@ -330,7 +330,7 @@ func kindOf(err error) error {
 func scan(ctx context.Context, r io.Reader, p *parser, visit func(*header) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p.src = newSource(r, ctx.Done())
+	p.src = newSource(r, nil, ctx.Done())
 	err := p.scan(visit)
 	if errors.Is(err, errStopped) {
 		return context.Cause(ctx)

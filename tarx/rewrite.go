@@ -119,7 +119,7 @@ func NewRewriter(w io.Writer, prefix string, keep []string, o Options) *Rewriter
 func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r.src = newSource(in, ctx.Done())
+	r.src = newSource(in, nil, ctx.Done())
 	r.p = &parser{src: r.src}
 	err := r.entries()
 	if errors.Is(err, errStopped) {

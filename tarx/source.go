@@ -3,6 +3,7 @@ package tarx
 import (
 	"bytes"
 	"errors"
+	"hash"
 	"io"
 	"sync/atomic"
 )
@@ -14,6 +15,8 @@ const (
 	// the cache between those three.
 	chunkSize  = 128 << 10
 	chunkCount = 8
+	// hashCount is how many more there are for a hash, which may fall behind.
+	hashCount = 8
 )
 
 var zeroBlock [blockSize]byte
@@ -41,6 +44,9 @@ type source struct {
 	stop  <-chan struct{}
 	err   error // of the reader; valid once ready is closed
 
+	hash   hash.Hash
+	hashed chan struct{} // closed when hash has had the whole stream
+
 	cur *chunk
 	pos int
 	off int64 // of cur in the stream
@@ -52,14 +58,20 @@ type source struct {
 
 var errStopped = errors.New("stopped")
 
-// newSource starts reading r. A Read that is under way when stop closes is
-// left alone: its data goes nowhere.
-func newSource(r io.Reader, stop <-chan struct{}) *source {
+// newSource starts reading r, for h too if that is not nil. A Read that is under
+// way when stop closes is left alone: its data goes nowhere.
+func newSource(r io.Reader, h hash.Hash, stop <-chan struct{}) *source {
+	count := chunkCount
+	if h != nil {
+		count += hashCount
+	}
 	s := &source{
-		ready: make(chan *chunk, chunkCount),
-		free:  make(chan *chunk, chunkCount),
-		stop:  stop,
-		leave: func(*chunk) {},
+		ready:  make(chan *chunk, count),
+		free:   make(chan *chunk, count),
+		stop:   stop,
+		hash:   h,
+		hashed: make(chan struct{}),
+		leave:  func(*chunk) {},
 	}
 	go s.fill(r)
 	return s
@@ -67,14 +79,27 @@ func newSource(r io.Reader, stop <-chan struct{}) *source {
 
 func (s *source) fill(r io.Reader) {
 	defer close(s.ready)
-	made := 0
+	made, holders := 0, int32(1)
+	var toHash chan *chunk
+	if s.hash != nil {
+		holders++
+		toHash = make(chan *chunk, cap(s.free))
+		defer close(toHash)
+		go func() {
+			for c := range toHash {
+				s.hash.Write(c.buf[:c.n])
+				c.release()
+			}
+			close(s.hashed)
+		}()
+	}
 	for {
 		var c *chunk
 		select {
 		case c = <-s.free:
 		default:
 			// Made as needed, so that a small stream costs one.
-			if made < chunkCount {
+			if made < cap(s.free) {
 				made++
 				c = &chunk{buf: make([]byte, chunkSize), home: s.free}
 				break
@@ -88,7 +113,10 @@ func (s *source) fill(r io.Reader) {
 		n, err := readFull(r, c.buf)
 		if n > 0 {
 			c.n = n
-			c.refs.Store(1)
+			c.refs.Store(holders)
+			if toHash != nil {
+				toHash <- c // never blocks, like release
+			}
 			select {
 			case s.ready <- c:
 			case <-s.stop:

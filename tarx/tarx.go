@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 	"strings"
 
@@ -43,6 +44,13 @@ type Options struct {
 	// Workers is the number of goroutines that write file contents.
 	// 0 means a number that suits the machine.
 	Workers int
+	// Fed says that something makes the stream while it is read, the process
+	// at the other end of a pipe or a decoder: processors are left to it.
+	Fed bool
+	// Hash, if not nil, is written every byte of the stream, in a goroutine of
+	// its own, for it takes about as long as all the rest. When Extract returns
+	// without an error it has had them all.
+	Hash hash.Hash
 	// Mapping turns the container's ids into those on disk. Empty means
 	// identity. An id that it lacks is refused.
 	Mapping user.IdentityMapping

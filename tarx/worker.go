@@ -70,9 +70,16 @@ type batch struct {
 
 // workers are the goroutines that write file contents. They get open files, or
 // names to create that nothing has in directories that are open.
+//
+// Some of them may be for small files alone. To write much is to copy it into
+// fresh pages, which a second processor does little to speed up where it is
+// needed for what makes the stream: the two then take the warm pages and the
+// pipe from each other, and all three lose time. To create files is work that
+// divides.
 type workers struct {
 	all    []*batch
 	queue  chan *batch
+	small  chan *batch // to those for small files, if one waits
 	free   chan *batch
 	queued sync.WaitGroup // batches
 	wg     sync.WaitGroup
@@ -83,10 +90,12 @@ type workers struct {
 	losses *losses
 }
 
-func startWorkers(n, queue, jobs int, l *losses) *workers {
+// startWorkers starts n workers, of which the last few are for small files.
+func startWorkers(n, small, queue, jobs int, l *losses) *workers {
 	w := &workers{
 		all:    make([]*batch, n+queue+1),
 		queue:  make(chan *batch, queue),
+		small:  make(chan *batch),
 		free:   make(chan *batch, n+queue+1),
 		failed: make(chan struct{}),
 		losses: l,
@@ -96,16 +105,20 @@ func startWorkers(n, queue, jobs int, l *losses) *workers {
 		w.free <- w.all[i]
 	}
 	w.wg.Add(n)
-	for range n {
-		go w.run()
+	for i := range n {
+		from := w.queue
+		if i >= n-small {
+			from = w.small
+		}
+		go w.run(from)
 	}
 	return w
 }
 
-func (w *workers) run() {
+func (w *workers) run(from <-chan *batch) {
 	defer w.wg.Done()
 	var later []*job
-	for b := range w.queue {
+	for b := range from {
 		for i := range b.jobs {
 			j := &b.jobs[i]
 			if j.big != nil && !j.big.turn.TryLock() {
@@ -137,8 +150,19 @@ func (w *workers) take() *batch {
 
 func (w *workers) put(b *batch) {
 	w.queued.Add(1)
+	if len(b.jobs) >= manyJobs {
+		select {
+		case w.small <- b:
+			return
+		default:
+		}
+	}
 	w.queue <- b
 }
+
+// manyJobs is how many jobs make a batch one of small files: of 8 KiB, where
+// it is a whole chunk.
+const manyJobs = 16
 
 // settle waits until everything that is queued has been done.
 func (w *workers) settle() { w.queued.Wait() }
@@ -161,6 +185,7 @@ func (b *batch) reset() {
 // stop lets the workers finish what is queued.
 func (w *workers) stop() error {
 	close(w.queue)
+	close(w.small)
 	w.wg.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()

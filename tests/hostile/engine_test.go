@@ -34,7 +34,7 @@ func engineRole(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	o := tarx.Options{Workers: workers, MaxEntries: entries}
+	o := tarx.Options{Workers: workers, Fed: workers > 2, MaxEntries: entries}
 	if os.Geteuid() != 0 {
 		o.Owner = tarx.OwnerRootless
 	}
