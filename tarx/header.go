@@ -473,14 +473,16 @@ func isASCII(b []byte) bool {
 func checksumMatches(b []byte, sum int64) bool {
 	const lanes = 0x00ff00ff00ff00ff
 	var unsigned int64
-	// Eight bytes at a time: no 16-bit lane can overflow within 64 words of two
-	// bytes each.
-	var sums uint64
-	for w := b[:blockSize]; len(w) >= 8; w = w[8:] {
-		v := binary.LittleEndian.Uint64(w)
-		sums += v&lanes + v>>8&lanes
+	// Eight bytes at a time, in two sums that do not wait for each other: no
+	// 16-bit lane can overflow within 64 words of two bytes each.
+	var sums, more uint64
+	for w := b[:blockSize]; len(w) >= 32; w = w[32:] {
+		v0, v1 := binary.LittleEndian.Uint64(w), binary.LittleEndian.Uint64(w[8:])
+		v2, v3 := binary.LittleEndian.Uint64(w[16:]), binary.LittleEndian.Uint64(w[24:])
+		sums += v0&lanes + v0>>8&lanes + v1&lanes + v1>>8&lanes
+		more += v2&lanes + v2>>8&lanes + v3&lanes + v3>>8&lanes
 	}
-	for ; sums != 0; sums >>= 16 {
+	for sums += more; sums != 0; sums >>= 16 {
 		unsigned += int64(sums & 0xffff)
 	}
 	for _, c := range b[148:156] {
@@ -501,6 +503,19 @@ func checksumMatches(b []byte, sum int64) bool {
 // parseOctal reads a number in octal, with spaces or NULs around it. A NUL
 // within ends it.
 func parseOctal(b []byte) (int64, error) {
+	// Nearly all are digits with one NUL or space behind them. No field is long
+	// enough to overflow.
+	var digits uint64
+	for i, c := range b {
+		if d := c - '0'; d < 8 {
+			digits = digits<<3 | uint64(d)
+			continue
+		}
+		if i > 0 && i == len(b)-1 && i <= 20 && (c == 0 || c == ' ') {
+			return int64(digits), nil
+		}
+		break
+	}
 	blank := func(c byte) bool { return c == ' ' || c == 0 }
 	for len(b) > 0 && blank(b[0]) {
 		b = b[1:]

@@ -2,6 +2,7 @@ package userns
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -180,10 +181,11 @@ func writeMaps(ctx context.Context, c caller, pid int, ns user.IdentityMapping) 
 		}
 		return nil
 	}
-	if err := runHelper(ctx, "newuidmap", c.newuidmap, pid, ns.UIDMaps); err != nil {
-		return err
-	}
-	return runHelper(ctx, "newgidmap", c.newgidmap, pid, ns.GIDMaps)
+	// Neither needs the other, and each takes its time.
+	gids := make(chan error, 1)
+	go func() { gids <- runHelper(ctx, "newgidmap", c.newgidmap, pid, ns.GIDMaps) }()
+	err := runHelper(ctx, "newuidmap", c.newuidmap, pid, ns.UIDMaps)
+	return cmp.Or(err, <-gids)
 }
 
 func runHelper(ctx context.Context, name, path string, pid int, maps []user.IDMap) error {
