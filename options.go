@@ -219,8 +219,13 @@ func readIDMap(v string) (user.IDMap, error) {
 	return user.IDMap{ID: n[0], ParentID: n[1], Count: n[2]}, nil
 }
 
-// openStream opens what is to be read. A pipe is made as large as may be, so
-// that the two sides wait for each other less often.
+// pipeSize is what most programs write at once, or more. With less, their writes
+// are done in turns with our reads. With more, they fill pages that have left the
+// processor's cache when they are read, and while they fill them with nobody
+// reading, the workers run out of work.
+const pipeSize = 128 << 10
+
+// openStream opens what is to be read.
 func openStream(name string) (io.ReadCloser, error) {
 	f := os.Stdin
 	if name != "-" {
@@ -234,8 +239,10 @@ func openStream(name string) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("stat the input: %w", err)
 	}
 	if fi.Mode()&os.ModeNamedPipe != 0 {
-		const pipeSize = 1 << 20 // the most an ordinary user may ask for (pipe(7))
-		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+		// That this fails is no matter.
+		if n, err := unix.FcntlInt(f.Fd(), unix.F_GETPIPE_SZ, 0); err == nil && n < pipeSize {
+			unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+		}
 	}
 	return f, nil
 }

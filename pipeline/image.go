@@ -128,7 +128,7 @@ func (c *Config) extractImage(ctx context.Context, in *input, st *stage, rootfs 
 	}
 
 	o := c.Extract
-	o.Fed = true // by decoders and digesters
+	o.Feed = tarx.FeedReader // it decodes and digests
 	x, err := tarx.NewExtractor(rootfs, o)
 	if err != nil {
 		return err

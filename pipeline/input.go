@@ -84,7 +84,7 @@ type input struct {
 	hash   hash.Hash // for the reader of out to fill, where the digest is left to it
 	src    io.Reader // the stream as it comes in, through the digester if there is one
 	out    io.Reader // decoded and limited
-	fed    bool      // the stream is made while it is read
+	feed   tarx.Feed // what makes out
 	close  func()
 }
 
@@ -103,7 +103,10 @@ type inputOptions struct {
 
 // openInput starts reading r.
 func openInput(r io.Reader, o inputOptions) (*input, error) {
-	in := &input{close: func() {}, fed: fromProcess(r)}
+	in := &input{close: func() {}}
+	if fromProcess(r) {
+		in.feed = tarx.FeedProcess
+	}
 	raw := &rawReader{r: r, progress: o.progress}
 	head, err := peek(raw)
 	if err != nil {
@@ -113,7 +116,7 @@ func openInput(r io.Reader, o inputOptions) (*input, error) {
 	in.src = &joinReader{head: head, r: raw}
 	var ahead *aheadReader
 	if format != compression.None {
-		in.fed = true
+		in.feed = tarx.FeedReader
 		// The decoder takes a processor of its own, and should not wait for more.
 		ahead = newAheadReader(in.src)
 		in.src, in.close = ahead, ahead.close

@@ -193,7 +193,7 @@ func (c *Config) check(res *Result) error {
 // extractExport makes the tree of a container's filesystem.
 func (c *Config) extractExport(ctx context.Context, in *input, rootfs *os.File, res *Result) (err error) {
 	o := c.Extract
-	o.Fed, o.Hash = in.fed, in.hash
+	o.Feed, o.Hash = in.feed, in.hash
 	if res.Report, err = tarx.Extract(ctx, in.out, rootfs, o); err != nil {
 		return err
 	}

@@ -183,7 +183,7 @@ func TestLiveAttacker(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer f.Close()
-				if _, err := Extract(t.Context(), bytes.NewReader(data), f, Options{Workers: workers, Fed: workers > 2}); err != nil {
+				if _, err := Extract(t.Context(), bytes.NewReader(data), f, Options{Workers: workers, Feed: Feed(workers % 3)}); err != nil {
 					failed++
 				} else {
 					whole++

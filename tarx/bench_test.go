@@ -60,8 +60,8 @@ func BenchmarkExtract(b *testing.B) {
 		{"small", smallFiles(b, 10_000)},
 		{"big", stream(b, tar.Header{Typeflag: tar.TypeReg, Name: "big", Mode: 0o644, Size: 64 << 20})},
 	} {
-		for _, o := range []Options{{Workers: 1}, {Workers: 2}, {Workers: 2, Fed: true}, {Workers: 8}} {
-			b.Run(fmt.Sprintf("%s/workers=%d,fed=%t", c.name, o.Workers, o.Fed), func(b *testing.B) {
+		for _, o := range []Options{{Workers: 1}, {Workers: 2}, {Workers: 2, Feed: FeedProcess}, {Workers: 2, Feed: FeedReader}, {Workers: 8}} {
+			b.Run(fmt.Sprintf("%s/workers=%d,feed=%d", c.name, o.Workers, o.Feed), func(b *testing.B) {
 				b.SetBytes(int64(len(c.data)))
 				b.ReportAllocs()
 				for b.Loop() {

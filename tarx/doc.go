@@ -42,13 +42,13 @@
 //
 // # How it works
 //
-// One goroutine reads the stream in chunks. One goroutine, the caller's,
-// parses headers and does everything that depends on what is there already, in
-// the order of the stream. The workers get files that are open, or that are to
-// be created under names that nothing in the tree has (usedNames knows), with
-// contents and metadata, a batch per chunk: such a file makes no difference to
-// any other name, and an entry that may meet one on its way waits for it
-// (Extractor.settle). So there is nothing about names that the workers could
-// reorder. A directory gets its metadata when the stream has left it, or else
-// at the end, children before parents.
+// One goroutine parses headers and does everything that depends on what is there
+// already, in the order of the stream, which it reads in chunks or has read
+// ahead by another (source says when). The workers get files that are open, or
+// that are to be created under names that nothing in the tree has (usedNames
+// knows), with contents and metadata, a batch per chunk: such a file makes no
+// difference to any other name, and an entry that may meet one on its way waits
+// for it (Extractor.settle). So there is nothing about names that the workers
+// could reorder. A directory gets its metadata when the stream has left it, or
+// else at the end, children before parents.
 package tarx

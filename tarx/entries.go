@@ -202,7 +202,14 @@ func (x *Extractor) wholeBody(h *header, j job) error {
 func (x *Extractor) body(h *header, fd int, m *fileMeta) error {
 	big := &bigFile{fd: fd, name: string(h.name), index: x.p.index, meta: *m}
 	big.pending.Store(1) // ours
-	defer x.work.unref(big)
+	x.big = big
+	err := x.bodyParts(h, big)
+	x.big = nil
+	x.work.unref(big)
+	return err
+}
+
+func (x *Extractor) bodyParts(h *header, big *bigFile) error {
 	if h.sparse != nil {
 		big.holes.Store(true) // the file may end with one
 		for _, e := range h.sparse {

@@ -51,6 +51,7 @@ type Extractor struct {
 	dirs    *dirCache
 	work    *workers
 	cur     *batch
+	big     *bigFile // whose body is being read
 	src     *source
 	p       *parser
 	report  Report
@@ -133,7 +134,7 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	small := 0
-	if x.opts.Fed {
+	if x.opts.Feed != FeedNothing {
 		small = x.opts.Workers / 2
 	}
 	x.work = startWorkers(x.opts.Workers, small, queueLength, x.room.jobs, &x.losses)
@@ -145,17 +146,25 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 		case <-ctx.Done():
 		}
 	}(x.work.failed)
-	x.src = newSource(r, x.opts.Hash, ctx.Done())
+	source := newSource
+	if x.opts.Feed == FeedProcess {
+		source = newDirectSource
+	}
+	x.src = source(r, x.opts.Hash, ctx.Done())
 	x.src.leave = x.flush
 	x.p = &parser{src: x.src, layer: x.layer}
 	x.cur = x.work.take()
 
-	err = x.entries()
+	err = x.src.run(x.entries)
 	if x.src.cur != nil {
 		x.flush(x.src.cur)
 	}
-	if err == nil && x.opts.Hash != nil {
-		<-x.src.hashed
+	if err == nil {
+		x.src.hasher.wait()
+	}
+	if x.big != nil { // the source went away within its body
+		x.work.unref(x.big)
+		x.big = nil
 	}
 	werr := x.work.stop()
 	switch {

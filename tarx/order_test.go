@@ -158,7 +158,8 @@ func TestOrder(t *testing.T) {
 		}
 		for name, change := range map[string]func(*Extractor){
 			"parallel":        func(*Extractor) {},
-			"fed":             func(x *Extractor) { x.opts.Fed = true },
+			"a process":       func(x *Extractor) { x.opts.Feed = FeedProcess },
+			"a decoder":       func(x *Extractor) { x.opts.Feed = FeedReader },
 			"small batches":   func(x *Extractor) { x.room.jobs = 1 },
 			"one directory":   func(x *Extractor) { x.dirs.room = 1 },
 			"several":         func(x *Extractor) { x.room.jobs, x.dirs.room = 3, 3 },

@@ -2,9 +2,12 @@ package tarx
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"hash"
 	"io"
+	"runtime"
+	"sync"
 	"sync/atomic"
 )
 
@@ -38,14 +41,22 @@ func (c *chunk) release() {
 
 // source hands out the stream in blocks and pieces of bodies. Every chunk but
 // the last is full, and so a block never straddles two.
+//
+// A goroutine of its own reads ahead, for a reader that takes its time. Or
+// whoever wants the next chunk reads it: with a process at the other end of a
+// pipe that is one thread less for the three to take turns with, and the pages
+// that the read gives back are warm for the next write into the pipe.
 type source struct {
-	ready chan *chunk
-	free  chan *chunk
-	stop  <-chan struct{}
-	err   error // of the reader; valid once ready is closed
+	r      io.Reader
+	ready  chan *chunk // read ahead; nil: nothing is
+	free   chan *chunk
+	stop   <-chan struct{}
+	made   int
+	err    error // of the reader; valid once ready is closed
+	hasher *hasher
 
-	hash   hash.Hash
-	hashed chan struct{} // closed when hash has had the whole stream
+	turn sync.Mutex // of whoever reads in run, but not while it waits in Read
+	left bool       // and need not come back
 
 	cur *chunk
 	pos int
@@ -58,65 +69,47 @@ type source struct {
 
 var errStopped = errors.New("stopped")
 
-// newSource starts reading r, for h too if that is not nil. A Read that is under
-// way when stop closes is left alone: its data goes nowhere.
+// newSource makes the source of what r holds, and h, if that is not nil, gets
+// that too. It starts to read ahead. A Read that is under way when stop closes is
+// left alone: its data goes nowhere.
 func newSource(r io.Reader, h hash.Hash, stop <-chan struct{}) *source {
+	s := newDirectSource(r, h, stop)
+	s.ready = make(chan *chunk, cap(s.free))
+	go s.fill()
+	return s
+}
+
+// newDirectSource is newSource without reading ahead. What reads from it does so
+// in run.
+func newDirectSource(r io.Reader, h hash.Hash, stop <-chan struct{}) *source {
 	count := chunkCount
 	if h != nil {
 		count += hashCount
 	}
 	s := &source{
-		ready:  make(chan *chunk, count),
-		free:   make(chan *chunk, count),
-		stop:   stop,
-		hash:   h,
-		hashed: make(chan struct{}),
-		leave:  func(*chunk) {},
+		r:     r,
+		free:  make(chan *chunk, count),
+		stop:  stop,
+		leave: func(*chunk) {},
 	}
-	go s.fill(r)
+	if h != nil {
+		s.hasher = newHasher(h, count)
+	}
 	return s
 }
 
-func (s *source) fill(r io.Reader) {
+// fill reads ahead.
+func (s *source) fill() {
 	defer close(s.ready)
-	made, holders := 0, int32(1)
-	var toHash chan *chunk
-	if s.hash != nil {
-		holders++
-		toHash = make(chan *chunk, cap(s.free))
-		defer close(toHash)
-		go func() {
-			for c := range toHash {
-				s.hash.Write(c.buf[:c.n])
-				c.release()
-			}
-			close(s.hashed)
-		}()
-	}
+	defer s.hasher.close()
 	for {
-		var c *chunk
-		select {
-		case c = <-s.free:
-		default:
-			// Made as needed, so that a small stream costs one.
-			if made < cap(s.free) {
-				made++
-				c = &chunk{buf: make([]byte, chunkSize), home: s.free}
-				break
-			}
-			select {
-			case c = <-s.free:
-			case <-s.stop:
-				return
-			}
+		c := s.take()
+		if c == nil {
+			return
 		}
-		n, err := readFull(r, c.buf)
-		if n > 0 {
-			c.n = n
-			c.refs.Store(holders)
-			if toHash != nil {
-				toHash <- c // never blocks, like release
-			}
+		err := c.fill(s.r)
+		if c.n > 0 {
+			s.hasher.add(c)
 			select {
 			case s.ready <- c:
 			case <-s.stop:
@@ -124,11 +117,130 @@ func (s *source) fill(r io.Reader) {
 			}
 		}
 		if err != nil {
-			if err != io.EOF {
-				s.err = err
-			}
+			s.err = err
 			return
 		}
+	}
+}
+
+// take gives a chunk to be filled; nil where the reading is to stop. Chunks are
+// made as needed, so that a small stream costs one.
+func (s *source) take() *chunk {
+	select {
+	case c := <-s.free:
+		return c
+	default:
+	}
+	if s.made < cap(s.free) {
+		s.made++
+		return &chunk{buf: make([]byte, chunkSize), home: s.free}
+	}
+	select {
+	case c := <-s.free:
+		return c
+	case <-s.stop:
+		return nil
+	}
+}
+
+// fill reads as much as c takes.
+func (c *chunk) fill(r io.Reader) (err error) {
+	c.n, err = readFull(r, c.buf)
+	c.refs.Store(1)
+	return err
+}
+
+// run has f read from s. When stop closes while f waits in a Read, f ends there,
+// with its deferred calls alone, whenever the Read does, and run does not wait
+// for that.
+func (s *source) run(f func() error) error {
+	if s.ready != nil {
+		return f() // never waits for a Read longer than until stop
+	}
+	defer s.hasher.close()
+	done := make(chan error, 1)
+	go func() {
+		s.turn.Lock()
+		defer s.turn.Unlock()
+		done <- f()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-s.stop:
+	}
+	s.turn.Lock() // it has come to an end or to a Read
+	defer s.turn.Unlock()
+	select {
+	case err := <-done:
+		return err
+	default:
+		s.left = true
+		return errStopped
+	}
+}
+
+// read is the next chunk, read now.
+func (s *source) read() (*chunk, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	c := s.take()
+	if c == nil {
+		return nil, errStopped
+	}
+	s.turn.Unlock()
+	err := c.fill(s.r)
+	s.turn.Lock()
+	if s.left {
+		runtime.Goexit()
+	}
+	if c.n > 0 {
+		s.hasher.add(c)
+	}
+	s.err = err
+	if c.n == 0 {
+		return nil, err
+	}
+	return c, nil
+}
+
+// hasher hashes chunks in a goroutine of its own. A nil one does nothing.
+type hasher struct {
+	queue chan *chunk
+	done  chan struct{} // closed when all has been hashed
+}
+
+func newHasher(h hash.Hash, chunks int) *hasher {
+	s := &hasher{queue: make(chan *chunk, chunks), done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		for c := range s.queue {
+			h.Write(c.buf[:c.n])
+			c.release()
+		}
+	}()
+	return s
+}
+
+func (h *hasher) add(c *chunk) {
+	if h != nil {
+		c.refs.Add(1)
+		h.queue <- c // never blocks: there is room for every chunk
+	}
+}
+
+// close says that there is no more.
+func (h *hasher) close() {
+	if h != nil {
+		close(h.queue)
+	}
+}
+
+// wait is for what was added.
+func (h *hasher) wait() {
+	if h != nil {
+		<-h.done
 	}
 }
 
@@ -157,19 +269,28 @@ func (s *source) advance() error {
 		return errStopped
 	default:
 	}
-	select {
-	case c, ok := <-s.ready:
-		if !ok {
-			if s.err != nil {
-				return &ReadError{Err: s.err}
+	var c *chunk
+	var err error
+	if s.ready == nil {
+		c, err = s.read()
+	} else {
+		select {
+		case c = <-s.ready:
+			if c == nil {
+				err = cmp.Or(s.err, errStopped)
 			}
-			return io.EOF
+		case <-s.stop:
+			return errStopped
 		}
+	}
+	switch {
+	case c != nil:
 		s.cur = c
 		return nil
-	case <-s.stop:
-		return errStopped
+	case err == io.EOF || err == errStopped:
+		return err
 	}
+	return &ReadError{Err: err}
 }
 
 // ReadError is an error of the reader that the stream came from.

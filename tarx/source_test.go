@@ -8,6 +8,8 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"os"
+	"runtime"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -23,6 +25,8 @@ func (s slowHash) Write(p []byte) (int, error) {
 	return s.Hash.Write(p)
 }
 
+var feeds = []Feed{FeedNothing, FeedProcess, FeedReader}
+
 // A hash has had every byte of the stream when Extract returns, however it is
 // cut into reads, and the zeros behind the end too.
 func TestHash(t *testing.T) {
@@ -31,40 +35,99 @@ func TestHash(t *testing.T) {
 		data := stream(t, tar.Header{Typeflag: tar.TypeReg, Name: "f", Mode: 0o644, Size: size})
 		data = append(data, make([]byte, 3*blockSize)...)
 		want := sha256.Sum256(data)
-		for name, r := range map[string]io.Reader{
-			"whole":  bytes.NewReader(data),
-			"halves": iotest.HalfReader(bytes.NewReader(data)),
-			"end":    iotest.DataErrReader(bytes.NewReader(data)),
-		} {
-			h := slowHash{sha256.New()}
-			if _, err := Extract(t.Context(), r, openRoot(t), Options{Hash: h}); err != nil {
-				t.Fatal(err)
-			}
-			if got := h.Sum(nil); !bytes.Equal(got, want[:]) {
-				t.Errorf("%d bytes, %s: %x, not %x", size, name, got, want)
+		for _, feed := range feeds {
+			for name, r := range map[string]io.Reader{
+				"whole":  bytes.NewReader(data),
+				"halves": iotest.HalfReader(bytes.NewReader(data)),
+				"end":    iotest.DataErrReader(bytes.NewReader(data)),
+			} {
+				h := slowHash{sha256.New()}
+				if _, err := Extract(t.Context(), r, openRoot(t), Options{Hash: h, Feed: feed}); err != nil {
+					t.Fatal(err)
+				}
+				if got := h.Sum(nil); !bytes.Equal(got, want[:]) {
+					t.Errorf("%d bytes, feed %d, %s: %x, not %x", size, feed, name, got, want)
+				}
 			}
 		}
 	}
 }
 
-// A hash that is far behind holds nothing up when the extraction fails or is
-// called off.
-func TestHashStops(t *testing.T) {
+// atRest waits until the process has as many goroutines and open files as it
+// had, or fewer.
+func atRest(t *testing.T, goroutines, files int) {
+	t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > goroutines || openFiles(t) > files {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines and %d files, not %d and %d", runtime.NumGoroutine(), openFiles(t), goroutines, files)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// A stream that fails leaves nobody behind, a hash that is far behind included.
+func TestFailureLeavesNothing(t *testing.T) {
 	testenv.NeedRoot(t) // the entries are root's
 	data := stream(t, tar.Header{Typeflag: tar.TypeReg, Name: "f", Mode: 0o644, Size: 8 * chunkSize})
-	_, err := Extract(t.Context(), bytes.NewReader(data[:4*chunkSize]), openRoot(t), Options{Hash: slowHash{sha256.New()}})
-	if !errors.Is(err, ErrTruncated) {
-		t.Errorf("a cut stream: %v", err)
+	bad := errors.New("bad disk")
+	for _, feed := range feeds {
+		for _, n := range []int{blockSize, 4 * chunkSize, 4*chunkSize + 100, len(data) - blockSize} {
+			for _, end := range []error{io.EOF, bad} {
+				root := openRoot(t)
+				goroutines, files := runtime.NumGoroutine(), openFiles(t)
+				r := io.MultiReader(bytes.NewReader(data[:n]), iotest.ErrReader(end))
+				_, err := Extract(t.Context(), r, root, Options{Hash: slowHash{sha256.New()}, Feed: feed})
+				if end == io.EOF && !errors.Is(err, ErrTruncated) || end == bad && !errors.Is(err, bad) {
+					t.Errorf("feed %d, %d bytes, then %v: %v", feed, n, end, err)
+				}
+				atRest(t, goroutines, files)
+			}
+		}
 	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	off := errors.New("called off")
-	pr, pw := io.Pipe() // it never ends
-	defer pr.Close()
-	go func() {
-		pw.Write(data[:4*chunkSize+100])
-		cancel(off)
-	}()
-	if _, err := Extract(ctx, pr, openRoot(t), Options{Hash: slowHash{sha256.New()}}); err != off {
-		t.Errorf("called off: %v", err)
+}
+
+// What is called off while its reader waits returns at once. When the reader
+// gives more after all, nothing is done with it and nobody is left behind.
+func TestCalledOff(t *testing.T) {
+	testenv.NeedRoot(t) // the entries are root's
+	data := stream(t,
+		tar.Header{Typeflag: tar.TypeReg, Name: "first", Mode: 0o644, Size: 100},
+		tar.Header{Typeflag: tar.TypeReg, Name: "f", Mode: 0o644, Size: 8 * chunkSize},
+		tar.Header{Typeflag: tar.TypeReg, Name: "never", Mode: 0o644, Size: 100})
+	for _, feed := range feeds {
+		for _, n := range []int{0, 100, 2*blockSize + 100, 4*chunkSize + 100, len(data) - 1024} {
+			root := openRoot(t)
+			goroutines, files := runtime.NumGoroutine(), openFiles(t)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			off := errors.New("called off")
+			pr, pw := io.Pipe()
+			go func() {
+				pw.Write(data[:n])
+				cancel(off)
+			}()
+			if _, err := Extract(ctx, pr, root, Options{Hash: slowHash{sha256.New()}, Feed: feed}); err != off {
+				t.Errorf("feed %d, after %d bytes: %v", feed, n, err)
+			}
+			before := tell(t, root.Name())
+			go func() {
+				pw.Write(data[n:])
+				pw.Close()
+			}()
+			io.Copy(io.Discard, pr) // what nobody reads
+			atRest(t, goroutines, files)
+			if after := tell(t, root.Name()); after != before {
+				t.Errorf("feed %d, after %d bytes: the tree has changed:\n%s\n%s", feed, n, before, after)
+			}
+		}
 	}
 }

@@ -38,15 +38,27 @@ const (
 	DevicesError
 )
 
+// Feed says what makes a stream while it is read, and so what else needs a
+// processor. It makes a difference to speed alone.
+type Feed int
+
+const (
+	// FeedNothing makes it: it is there already, as in a file.
+	FeedNothing Feed = iota
+	// FeedProcess is another process, at the other end of a pipe.
+	FeedProcess
+	// FeedReader is the reader itself, such as a decoder.
+	FeedReader
+)
+
 // Options are the choices of an extraction. The zero value extracts a stream
 // as it is.
 type Options struct {
 	// Workers is the number of goroutines that write file contents.
 	// 0 means a number that suits the machine.
 	Workers int
-	// Fed says that something makes the stream while it is read, the process
-	// at the other end of a pipe or a decoder: processors are left to it.
-	Fed bool
+	// Feed says what makes the stream while it is read.
+	Feed Feed
 	// Hash, if not nil, is written every byte of the stream, in a goroutine of
 	// its own, for it takes about as long as all the rest. When Extract returns
 	// without an error it has had them all.

@@ -152,7 +152,7 @@ func engine(t testing.TB, stream io.Reader, workers int) (string, error) {
 	defer root.Close()
 	old := syscall.Umask(0o022)
 	defer syscall.Umask(old)
-	_, err = tarx.Extract(context.Background(), stream, root, tarx.Options{Workers: workers, Fed: workers > 2})
+	_, err = tarx.Extract(context.Background(), stream, root, tarx.Options{Workers: workers, Feed: tarx.Feed(workers % 3)})
 	return dir, err
 }
 
