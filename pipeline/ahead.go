@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"io"
+	"os"
 	"sync"
 )
 
@@ -28,8 +29,8 @@ const (
 	aheadBuffers = 4
 )
 
-// newAheadReader starts reading r, up to its first error. Until close a Read of
-// r may be under way, and one that waits then is left alone.
+// newAheadReader starts reading r, up to its first error or to close, after which
+// a Read of r that waits is left alone.
 func newAheadReader(r io.Reader) *aheadReader {
 	a := &aheadReader{
 		full: make(chan aheadBuffer, aheadBuffers),
@@ -72,7 +73,10 @@ func (a *aheadReader) Read(p []byte) (int, error) {
 		if a.last != nil {
 			a.free <- a.last
 		}
-		next := <-a.full
+		next, ok := <-a.full
+		if !ok {
+			next.err = os.ErrClosed
+		}
 		a.last, a.rest, a.err = next.b, next.b, next.err
 	}
 	n := copy(p, a.rest)
@@ -88,5 +92,6 @@ func (a *aheadReader) failed() error {
 	return nil
 }
 
-// close ends the reading ahead. Nobody may be in Read.
+// close ends the reading ahead. A Read that waits, as that of an extraction that
+// was called off, is left alone.
 func (a *aheadReader) close() { a.stop() }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -48,5 +49,8 @@ func TestAheadReaderCloses(t *testing.T) {
 	a.close()
 	a.close()
 	for range a.full { // until it is closed, or the test times out
+	}
+	if n, err := io.Copy(io.Discard, a); n > aheadBytes || err != os.ErrClosed {
+		t.Errorf("%d bytes after that, %v", n, err)
 	}
 }
