@@ -19,6 +19,8 @@ import (
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"ocibundle/tests/testenv"
 )
 
 func exportT(t *testing.T, dir string, o ExportOptions) ([]byte, *Report) {
@@ -101,7 +103,7 @@ func TestExportOrder(t *testing.T) {
 }
 
 func TestExportKinds(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	when := time.Unix(1600000000, 123456789)
@@ -385,7 +387,7 @@ func capability(revision, rootid uint32) []byte {
 }
 
 func TestExportMapping(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, f := range []string{"cap", "foreign", "plain"} {
@@ -544,7 +546,7 @@ type fullWriter struct{}
 func (fullWriter) Write([]byte) (int, error) { return 0, unix.ENOSPC }
 
 func TestExportUnreadable(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	mustT(t, os.WriteFile(filepath.Join(dir, "secret"), nil, 0o600))
 	root, err := os.Open(dir)

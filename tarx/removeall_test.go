@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ocibundle/tests/testenv"
 )
 
 func openDirT(t *testing.T, dir string) int {
@@ -35,17 +37,6 @@ func goneT(t *testing.T, path string) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s: still there (%v)", path, err)
 	}
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("OCIBUNDLE_TEST") == "unit" {
-		t.Skip("needs root")
-	}
-	t.Fatal("needs root: run the tests as root, or set OCIBUNDLE_TEST=unit to leave such tests out")
 }
 
 func TestRemoveAllTree(t *testing.T) {
@@ -142,7 +133,7 @@ func TestReopenParentChecksIdentity(t *testing.T) {
 // asUser runs f on a thread with the filesystem rights of an ordinary user.
 func asUser(t *testing.T, uid int, f func()) {
 	t.Helper()
-	needRoot(t)
+	testenv.NeedRoot(t)
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
@@ -157,7 +148,7 @@ func asUser(t *testing.T, uid int, f func()) {
 }
 
 func TestRemoveAllInaccessible(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	const uid = 54321
 	for _, mode := range []uint32{0, 0o100, 0o200, 0o300, 0o400, 0o500, 0o600} {
 		dir := t.TempDir()
@@ -181,7 +172,7 @@ func TestRemoveAllInaccessible(t *testing.T) {
 }
 
 func TestRemoveAllNotOurs(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	mustT(t, os.MkdirAll(filepath.Join(dir, "x/root/y"), 0o755))
 	mustT(t, os.MkdirAll(filepath.Join(dir, "x/ours/y"), 0o755))
@@ -206,7 +197,7 @@ func TestRemoveAllNotOurs(t *testing.T) {
 }
 
 func TestRemoveAllMount(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	for _, same := range []func(dirfd int, name string, flags int) (int, error){openatNoXdev, openatSameMount} {
 		dir := t.TempDir()
 		for _, d := range []string{"src", "x/a/bind", "x/b", "x/z"} {
@@ -287,7 +278,7 @@ func TestRemoveAllRace(t *testing.T) {
 }
 
 func TestRemoveAllImmutable(t *testing.T) {
-	needRoot(t)
+	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	mustT(t, os.MkdirAll(filepath.Join(dir, "x"), 0o755))
 	f, err := os.Create(filepath.Join(dir, "x/f"))
