@@ -3,7 +3,6 @@ package pipeline
 import (
 	"io"
 	"os"
-	"sync"
 )
 
 // aheadReader reads in a goroutine of its own, some buffers ahead of whoever
@@ -12,7 +11,6 @@ type aheadReader struct {
 	full chan aheadBuffer
 	free chan []byte
 	done chan struct{}
-	stop func()
 
 	last []byte // to be given back once rest, its unread part, is empty
 	rest []byte
@@ -37,7 +35,6 @@ func newAheadReader(r io.Reader) *aheadReader {
 		free: make(chan []byte, aheadBuffers),
 		done: make(chan struct{}),
 	}
-	a.stop = sync.OnceFunc(func() { close(a.done) })
 	for range aheadBuffers {
 		a.free <- nil
 	}
@@ -92,6 +89,6 @@ func (a *aheadReader) failed() error {
 	return nil
 }
 
-// close ends the reading ahead. A Read that waits, as that of an extraction that
-// was called off, is left alone.
-func (a *aheadReader) close() { a.stop() }
+// close, once, ends the reading ahead. A Read that waits, as that of an extraction
+// that was called off, is left alone.
+func (a *aheadReader) close() { close(a.done) }

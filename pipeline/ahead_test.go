@@ -47,7 +47,6 @@ func TestAheadReaderCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.close()
-	a.close()
 	for range a.full { // until it is closed, or the test times out
 	}
 	if n, err := io.Copy(io.Discard, a); n > aheadBytes || err != os.ErrClosed {

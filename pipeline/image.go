@@ -172,7 +172,7 @@ func (a *archive) extractLayer(ctx context.Context, x *tarx.Extractor, l imageLa
 	if err := a.verifyLayer(l, limit, left, func(r io.Reader) error { return first(ctx, r) }); err != nil || lowest {
 		return err
 	}
-	in, err := openInput(a.open(l.member), inputOptions{})
+	in, err := newInput(a.open(l.member), inputOptions{})
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func (a *archive) verifyLayer(l imageLayer, limit int64, left *int64, f func(io.
 		raw = newDigester(src, h)
 		src = raw
 	}
-	in, err := openInput(src, inputOptions{})
+	in, err := newInput(src, inputOptions{})
 	if err != nil {
 		return a.blameBlob(l, err)
 	}

@@ -32,7 +32,7 @@ func TestCloseWhileReading(t *testing.T) {
 	}
 	packed := enc.EncodeAll(stream.Bytes(), nil)
 	for range 5 {
-		in, err := openInput(bytes.NewReader(packed), inputOptions{})
+		in, err := newInput(bytes.NewReader(packed), inputOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestCloseWhileReading(t *testing.T) {
 		root.Close()
 	}
 	// Closed and then read it says so.
-	in, err := openInput(bytes.NewReader(packed), inputOptions{})
+	in, err := newInput(bytes.NewReader(packed), inputOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -101,8 +102,33 @@ type inputOptions struct {
 	progress *Progress
 }
 
-// openInput starts reading r.
-func openInput(r io.Reader, o inputOptions) (*input, error) {
+// openInput starts reading r. It waits for the first bytes, but no longer than
+// ctx, after whose end a Read that waits is left alone.
+func openInput(ctx context.Context, r io.Reader, o inputOptions) (*input, error) {
+	type opened struct {
+		in  *input
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		in, err := newInput(r, o)
+		done <- opened{in, err}
+	}()
+	select {
+	case v := <-done:
+		return v.in, v.err
+	case <-ctx.Done():
+		go func() {
+			if v := <-done; v.err == nil {
+				v.in.close()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// newInput is openInput for what never waits long, such as a file.
+func newInput(r io.Reader, o inputOptions) (*input, error) {
 	in := &input{close: func() {}}
 	if fromProcess(r) {
 		in.feed = tarx.FeedProcess

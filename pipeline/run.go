@@ -122,7 +122,7 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	if c.Progress == nil {
 		c.Progress = new(Progress)
 	}
-	in, err := openInput(stream, inputOptions{
+	in, err := openInput(ctx, stream, inputOptions{
 		sha256: c.SHA256, lendHash: !c.Image, maxBytes: c.MaxBytes, progress: c.Progress,
 	})
 	if err != nil {

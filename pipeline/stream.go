@@ -73,7 +73,7 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	if c.Progress == nil {
 		c.Progress = new(Progress)
 	}
-	in, err := openInput(stream, inputOptions{sha256: c.SHA256, maxBytes: c.MaxBytes, progress: c.Progress})
+	in, err := openInput(ctx, stream, inputOptions{sha256: c.SHA256, maxBytes: c.MaxBytes, progress: c.Progress})
 	if err != nil {
 		return nil, err
 	}

@@ -173,8 +173,8 @@ func empty(t *testing.T, root string) {
 // TestLiveAttacker extracts, and removes what was extracted, while another
 // process exchanges directories for symlinks below the root.
 func TestLiveAttacker(t *testing.T) {
-	for _, workers := range []int{1, 2, 8} {
-		t.Run(fmt.Sprint(workers, " workers"), func(t *testing.T) {
+	for _, o := range []Options{{Workers: 1}, {Workers: 2}, {Workers: 8}, {Workers: 2, Feed: FeedProcess}, {Workers: 8, Feed: FeedProcess}} {
+		t.Run(fmt.Sprintf("%d workers, feed %d", o.Workers, o.Feed), func(t *testing.T) {
 			root, outside, data := attackTree(t)
 			whole, failed := 0, 0
 			changed := attacked(t, root, outside, func() {
@@ -183,7 +183,7 @@ func TestLiveAttacker(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer f.Close()
-				if _, err := Extract(t.Context(), bytes.NewReader(data), f, Options{Workers: workers, Feed: Feed(workers % 3)}); err != nil {
+				if _, err := Extract(t.Context(), bytes.NewReader(data), f, o); err != nil {
 					failed++
 				} else {
 					whole++

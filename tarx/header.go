@@ -503,8 +503,8 @@ func checksumMatches(b []byte, sum int64) bool {
 // parseOctal reads a number in octal, with spaces or NULs around it. A NUL
 // within ends it.
 func parseOctal(b []byte) (int64, error) {
-	// Nearly all are digits with one NUL or space behind them. No field is long
-	// enough to overflow.
+	// Nearly all are digits with one NUL or space behind them, and 20 of them do
+	// not overflow.
 	var digits uint64
 	for i, c := range b {
 		if d := c - '0'; d < 8 {

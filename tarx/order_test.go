@@ -161,6 +161,7 @@ func TestOrder(t *testing.T) {
 			"a process":       func(x *Extractor) { x.opts.Feed = FeedProcess },
 			"a decoder":       func(x *Extractor) { x.opts.Feed = FeedReader },
 			"small batches":   func(x *Extractor) { x.room.jobs = 1 },
+			"both":            func(x *Extractor) { x.room.jobs, x.opts.Feed = 1, FeedProcess },
 			"one directory":   func(x *Extractor) { x.dirs.room = 1 },
 			"several":         func(x *Extractor) { x.room.jobs, x.dirs.room = 3, 3 },
 			"a full filter":   func(x *Extractor) { fill(x.used.small) },

@@ -52,7 +52,7 @@ type source struct {
 	free   chan *chunk
 	stop   <-chan struct{}
 	made   int
-	err    error // of the reader; valid once ready is closed
+	err    error // that reading ended with; where it is ahead, valid once ready is closed
 	hasher *hasher
 
 	turn sync.Mutex // of whoever reads in run, but not while it waits in Read
@@ -269,28 +269,32 @@ func (s *source) advance() error {
 		return errStopped
 	default:
 	}
-	var c *chunk
-	var err error
-	if s.ready == nil {
-		c, err = s.read()
-	} else {
-		select {
-		case c = <-s.ready:
-			if c == nil {
-				err = cmp.Or(s.err, errStopped)
-			}
-		case <-s.stop:
-			return errStopped
-		}
+	next := s.read
+	if s.ready != nil {
+		next = s.receive
 	}
-	switch {
-	case c != nil:
+	c, err := next()
+	switch err {
+	case nil:
 		s.cur = c
 		return nil
-	case err == io.EOF || err == errStopped:
+	case io.EOF, errStopped:
 		return err
 	}
 	return &ReadError{Err: err}
+}
+
+// receive is the next chunk, read ahead.
+func (s *source) receive() (*chunk, error) {
+	select {
+	case c := <-s.ready:
+		if c == nil {
+			return nil, cmp.Or(s.err, errStopped)
+		}
+		return c, nil
+	case <-s.stop:
+		return nil, errStopped
+	}
 }
 
 // ReadError is an error of the reader that the stream came from.

@@ -10,9 +10,12 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ocibundle/tests/testenv"
 )
@@ -128,6 +131,28 @@ func TestCalledOff(t *testing.T) {
 			if after := tell(t, root.Name()); after != before {
 				t.Errorf("feed %d, after %d bytes: the tree has changed:\n%s\n%s", feed, n, before, after)
 			}
+		}
+	}
+}
+
+// A worker that fails while the reader waits ends the extraction.
+func TestWorkerFailsMeanwhile(t *testing.T) {
+	testenv.NeedRoot(t) // the entries are root's
+	data := stream(t,
+		tar.Header{Typeflag: tar.TypeReg, Name: strings.Repeat("n", 256), Mode: 0o644, Size: 100},
+		tar.Header{Typeflag: tar.TypeReg, Name: "f", Mode: 0o644, Size: 8 * chunkSize})
+	for _, feed := range feeds {
+		for _, workers := range []int{1, 2, 8} {
+			root := openRoot(t)
+			goroutines, files := runtime.NumGoroutine(), openFiles(t)
+			pr, pw := io.Pipe()
+			go pw.Write(data[:chunkSize+100]) // and never more
+			_, err := Extract(t.Context(), pr, root, Options{Workers: workers, Feed: feed})
+			if e, ok := errors.AsType[*EntryError](err); !ok || e.Index != 1 || !errors.Is(err, unix.ENAMETOOLONG) {
+				t.Errorf("feed %d, %d workers: %v", feed, workers, err)
+			}
+			pr.Close()
+			atRest(t, goroutines, files)
 		}
 	}
 }

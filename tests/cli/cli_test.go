@@ -248,6 +248,16 @@ func TestNothingRead(t *testing.T) {
 // started is a run in the middle of its stream.
 func started(t *testing.T, dir string, args ...string) (*exec.Cmd, io.WriteCloser) {
 	t.Helper()
+	stream, err := os.ReadFile(filepath.Join(dir, "c.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startedOn(t, dir, stream[:1536], args...)
+}
+
+// startedOn is a run that has been given no more than the start of a stream.
+func startedOn(t *testing.T, dir string, start []byte, args ...string) (*exec.Cmd, io.WriteCloser) {
+	t.Helper()
 	cmd := exec.Command(testenv.Binary(t), args...)
 	cmd.Dir = dir
 	in, err := cmd.StdinPipe()
@@ -257,11 +267,7 @@ func started(t *testing.T, dir string, args ...string) (*exec.Cmd, io.WriteClose
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stream, err := os.ReadFile(filepath.Join(dir, "c.tar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := in.Write(stream[:1536]); err != nil {
+	if _, err := in.Write(start); err != nil {
 		t.Fatal(err)
 	}
 	// It has begun once its stage is there.
@@ -291,6 +297,94 @@ func TestSignal(t *testing.T) {
 				t.Errorf("left behind: %q", got)
 			}
 		})
+	}
+}
+
+// TestSignalElsewhere ends runs that wait in other places than in the extractor's own read: behind a decoder, before a digest.
+func TestSignalElsewhere(t *testing.T) {
+	digest := []string{"--digest", "sha256:" + strings.Repeat("0", 64)}
+	for name, c := range map[string]struct {
+		pack    string // a program; none: the stream as it is
+		args    []string
+		nothing bool // has come so far
+	}{
+		"nothing": {nothing: true},
+		"gzip":    {pack: "gzip"},
+		"zstd":    {pack: "zstd"},
+		"digest":  {args: digest},
+		"both":    {pack: "gzip", args: digest},
+		"limit":   {args: []string{"--max-bytes", "1g"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := workDir(t)
+			packed, err := os.ReadFile(filepath.Join(dir, "c.tar"))
+			if c.pack != "" {
+				testenv.NeedTool(t, c.pack)
+				packed, err = exec.Command(c.pack, "-qc", filepath.Join(dir, "c.tar")).Output()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.nothing {
+				packed = nil
+			}
+			cmd, in := startedOn(t, dir, packed[:len(packed)/2], append([]string{"-o", "b"}, c.args...)...)
+			defer in.Close()
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			hung := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+			defer hung.Stop()
+			wantStatus(t, cmd.Wait(), 128+int(syscall.SIGTERM))
+			if got := listing(t, dir); !slices.Equal(got, []string{"c.tar"}) {
+				t.Errorf("left behind: %q", got)
+			}
+		})
+	}
+}
+
+// TestPipeSize looks at the pipe of a run: one that is small grows, one that somebody has made large stays so.
+func TestPipeSize(t *testing.T) {
+	for _, c := range []struct{ before, after int }{{64 << 10, 128 << 10}, {1 << 20, 1 << 20}} {
+		dir := workDir(t)
+		stream, err := os.ReadFile(filepath.Join(dir, "c.tar"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, c.before); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(testenv.Binary(t), "-o", "b")
+		cmd.Dir, cmd.Stdin = dir, r
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(stream); err != nil {
+			t.Fatal(err)
+		}
+		var size int
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			left, err1 := unix.IoctlGetInt(int(w.Fd()), unix.TIOCINQ) // what a pipe holds (pipe(7), FIONREAD)
+			var err2 error
+			size, err2 = unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0)
+			if err := errors.Join(err1, err2); err != nil {
+				t.Fatal(err)
+			}
+			if left == 0 || time.Now().After(deadline) {
+				break
+			}
+		}
+		if size != c.after {
+			t.Errorf("a pipe of %d bytes has %d", c.before, size)
+		}
+		w.Close()
+		wantStatus(t, cmd.Wait(), 0)
+		r.Close()
 	}
 }
 

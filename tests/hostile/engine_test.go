@@ -19,8 +19,8 @@ func init() {
 	roles["engine"] = engineRole
 }
 
-// engineRole extracts standard input below args[0] with args[1] workers and at most args[2] entries (0: no limit), and ends as
-// ocibundle does.
+// engineRole extracts standard input below args[0] with args[1] workers, at most args[2] entries (0: no limit) and the tarx.Feed args[3],
+// and ends as ocibundle does.
 func engineRole(args []string) int {
 	root, err := os.Open(args[0])
 	if err != nil {
@@ -30,20 +30,18 @@ func engineRole(args []string) int {
 	defer root.Close()
 	workers, err1 := strconv.Atoi(args[1])
 	entries, err2 := strconv.ParseInt(args[2], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
+	feed, err3 := strconv.Atoi(args[3])
+	if err := errors.Join(err1, err2, err3); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	o := tarx.Options{Workers: workers, Feed: feed(workers), MaxEntries: entries}
+	o := tarx.Options{Workers: workers, Feed: tarx.Feed(feed), MaxEntries: entries}
 	if os.Geteuid() != 0 {
 		o.Owner = tarx.OwnerRootless
 	}
 	_, err = tarx.Extract(context.Background(), os.Stdin, root, o)
 	return exitCode(err)
 }
-
-// feed tries another way of reading with each number of workers.
-func feed(workers int) tarx.Feed { return tarx.Feed(workers % 3) } // 1, 2 and 8
 
 func exitCode(err error) int {
 	if err != nil {
@@ -61,7 +59,7 @@ func exitCode(err error) int {
 }
 
 // engine runs the engine alone, in a process of its own, and says what is wrong with what it did.
-func (s *scene) engine(c *testCase, archive []byte, workers int) (wrong []string) {
+func (s *scene) engine(c *testCase, archive []byte, workers int, feed tarx.Feed) (wrong []string) {
 	s.t.Helper()
 	limit := "0"
 	if i := slices.Index(c.flags, "--max-entries"); i >= 0 {
@@ -72,7 +70,7 @@ func (s *scene) engine(c *testCase, archive []byte, workers int) (wrong []string
 		s.check(os.Mkdir(dir, 0o700))
 		s.check(os.Chown(dir, s.who.uid, s.who.gid))
 	}
-	r := s.run(bytes.NewReader(archive), []string{roleVar + "=engine"}, selfPath(s.t), root, strconv.Itoa(workers), limit)
+	r := s.run(bytes.NewReader(archive), []string{roleVar + "=engine"}, selfPath(s.t), root, strconv.Itoa(workers), limit, strconv.Itoa(int(feed)))
 	if r.hung {
 		return []string{"hangs"}
 	}
@@ -88,8 +86,8 @@ func (s *scene) engine(c *testCase, archive []byte, workers int) (wrong []string
 	return wrong
 }
 
-// TestHostileWorkers runs every archive through the engine alone, as root, with one worker, with two and with eight: what is done at
-// the same time must not be told from what is done in order.
+// TestHostileWorkers runs every archive through the engine alone, as root, with one worker, with two and with eight, and read ahead or
+// not: what is done at the same time must not be told from what is done in order.
 func TestHostileWorkers(t *testing.T) {
 	testenv.NeedRoot(t)
 	for _, c := range cases() {
@@ -98,12 +96,15 @@ func TestHostileWorkers(t *testing.T) {
 		}
 		t.Run(c.row+"/"+c.name, func(t *testing.T) {
 			t.Parallel()
-			for _, workers := range []int{1, 2, 8} {
+			for _, way := range []struct {
+				workers int
+				feed    tarx.Feed
+			}{{1, tarx.FeedNothing}, {2, tarx.FeedNothing}, {8, tarx.FeedNothing}, {2, tarx.FeedProcess}, {8, tarx.FeedProcess}} {
 				s := newScene(t, asRoot)
 				archive, err := c.bytes(s.vars)
 				s.check(err)
-				for _, wrong := range s.engine(&c, archive, workers) {
-					t.Errorf("%d workers: %s", workers, wrong)
+				for _, wrong := range s.engine(&c, archive, way.workers, way.feed) {
+					t.Errorf("%d workers, feed %d: %s", way.workers, way.feed, wrong)
 				}
 			}
 		})

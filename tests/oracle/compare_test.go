@@ -142,7 +142,7 @@ func program(t testing.TB, stream io.Reader) (string, error) {
 }
 
 // engine extracts with the engine in this process.
-func engine(t testing.TB, stream io.Reader, workers int) (string, error) {
+func engine(t testing.TB, stream io.Reader, workers int, feed tarx.Feed) (string, error) {
 	t.Helper()
 	dir := newDir(t, "rootfs")
 	root, err := os.Open(dir)
@@ -152,7 +152,7 @@ func engine(t testing.TB, stream io.Reader, workers int) (string, error) {
 	defer root.Close()
 	old := syscall.Umask(0o022)
 	defer syscall.Umask(old)
-	_, err = tarx.Extract(context.Background(), stream, root, tarx.Options{Workers: workers, Feed: tarx.Feed(workers % 3)})
+	_, err = tarx.Extract(context.Background(), stream, root, tarx.Options{Workers: workers, Feed: feed})
 	return dir, err
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ocibundle/tarx"
 	"ocibundle/tests/hostile/tarscript"
 	"ocibundle/tests/testenv"
 )
@@ -230,11 +231,13 @@ func TestGeneratedStreams(t *testing.T) {
 			r := newRand(t, round)
 			stream, m := generate(t, r, 20+r.IntN(150), wild)
 			for _, workers := range []int{1, 2, 8} {
-				dir, err := engine(t, bytes.NewReader(stream), workers)
-				if err != nil {
-					t.Fatalf("%d workers: %v", workers, err)
+				for _, feed := range []tarx.Feed{tarx.FeedNothing, tarx.FeedProcess, tarx.FeedReader} {
+					dir, err := engine(t, bytes.NewReader(stream), workers, feed)
+					if err != nil {
+						t.Fatalf("%d workers, feed %d: %v", workers, feed, err)
+					}
+					check(t, fmt.Sprintf("the model, %d workers, feed %d", workers, feed), look(t, dir), m.view(), func(difference) string { return "" })
 				}
-				check(t, fmt.Sprintf("the model, %d workers", workers), look(t, dir), m.view(), func(difference) string { return "" })
 			}
 		})
 	}
