@@ -105,25 +105,32 @@ type inputOptions struct {
 // openInput starts reading r. It waits for the first bytes, but no longer than
 // ctx, after whose end a Read that waits is left alone.
 func openInput(ctx context.Context, r io.Reader, o inputOptions) (*input, error) {
-	type opened struct {
-		in  *input
+	return await(ctx, func() (*input, error) { return newInput(r, o) }, func(in *input) { in.close() })
+}
+
+// await has f make something, and does not wait for it longer than ctx: drop gets
+// what comes after that.
+func await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, error) {
+	type made struct {
+		v   T
 		err error
 	}
-	done := make(chan opened, 1)
+	done := make(chan made, 1)
 	go func() {
-		in, err := newInput(r, o)
-		done <- opened{in, err}
+		v, err := f()
+		done <- made{v, err}
 	}()
 	select {
-	case v := <-done:
-		return v.in, v.err
+	case m := <-done:
+		return m.v, m.err
 	case <-ctx.Done():
 		go func() {
-			if v := <-done; v.err == nil {
-				v.in.close()
+			if m := <-done; m.err == nil {
+				drop(m.v)
 			}
 		}()
-		return nil, context.Cause(ctx)
+		var none T
+		return none, context.Cause(ctx)
 	}
 }
 

@@ -114,7 +114,8 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		}
 	}()
 
-	stream, err := c.Open()
+	// To open a FIFO waits for somebody who writes to it (fifo(7)).
+	stream, err := await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
 	if err != nil {
 		return nil, err
 	}

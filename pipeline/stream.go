@@ -54,7 +54,8 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	if err := c.check(res); err != nil {
 		return nil, err
 	}
-	stream, err := c.Open()
+	// To open a FIFO waits for somebody who writes to it (fifo(7)).
+	stream, err := await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
 	if err != nil {
 		return nil, err
 	}

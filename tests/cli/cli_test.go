@@ -343,6 +343,25 @@ func TestSignalElsewhere(t *testing.T) {
 	}
 }
 
+// TestSignalFIFO ends a run whose FIFO nobody writes to.
+func TestSignalFIFO(t *testing.T) {
+	dir := workDir(t)
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd, in := startedOn(t, dir, nil, "-o", "b", "-i", "fifo")
+	defer in.Close()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	hung := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+	defer hung.Stop()
+	wantStatus(t, cmd.Wait(), 128+int(syscall.SIGTERM))
+	if got := listing(t, dir); !slices.Equal(got, []string{"c.tar", "fifo"}) {
+		t.Errorf("left behind: %q", got)
+	}
+}
+
 // TestPipeSize looks at the pipe of a run: one that is small grows, one that somebody has made large stays so.
 func TestPipeSize(t *testing.T) {
 	for _, c := range []struct{ before, after int }{{64 << 10, 128 << 10}, {1 << 20, 1 << 20}} {
