@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -290,42 +290,4 @@ func securityOpt(label, arg string, in *editInputs) (specedit.Edit, error) {
 		return fail("--set /process/selinuxLabel=LABEL and --set /linux/mountLabel=LABEL", "SELinux labels are given whole, not in parts")
 	}
 	return fail("", "there is no such option: seccomp=, no-new-privileges and apparmor= are")
-}
-
-// dockerHints says what to write for flags of `docker run` that are no flags
-// here, by name without dashes. See also habits.
-var dockerHints = map[string]string{
-	"publish-all":        "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"expose":             "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"interactive":        "stdin is the process's own under runc run; -t gives it a terminal",
-	"l":                  "--annotation K=V",
-	"label":              "--annotation K=V",
-	"userns":             "--remap, --uidmap and --gidmap map users, on disk and in config.json",
-	"dns":                "put a resolv.conf there: -v ./resolv.conf:/etc/resolv.conf:ro",
-	"add-host":           "put a hosts file there: -v ./hosts:/etc/hosts:ro",
-	"init":               "put an init into the rootfs and name it: -- /sbin/init ARG...",
-	"volumes-from":       "-v SRC:DST for each directory",
-	"cpu-quota":          "--cpus N, or --set /linux/resources/cpu/quota=N",
-	"cpu-period":         "--cpus N, or --set /linux/resources/cpu/period=N",
-	"cpuset-mems":        "--set /linux/resources/cpu/mems=LIST",
-	"blkio-weight":       "--set /linux/resources/blockIO/weight=N",
-	"cgroup-parent":      "--set /linux/cgroupsPath=PATH",
-	"domainname":         "--set /domainname=NAME",
-	"stop-signal":        "the signal is named when it is sent: runc kill NAME SIGNAL",
-	"runtime":            "any runtime takes the bundle: run it with that one",
-	"kernel-memory":      "kernels no longer have that limit",
-	"memory-reservation": "--set /linux/resources/memory/reservation=BYTES",
-	"memory-swappiness":  "--set /linux/resources/memory/swappiness=N",
-	"oom-kill-disable":   "--set /linux/resources/memory/disableOOMKiller=true",
-	"log-driver":         "the process's output is the runtime's own",
-	"health-cmd":         "nobody checks health without an engine",
-	"gpus":               "--device for each device node",
-	"device-cgroup-rule": "--add '/linux/resources/devices/-={\"allow\":true,...}'",
-	"storage-opt":        "the rootfs is a directory: its filesystem has the limits",
-	"mac-address":        "set it in the network namespace that --net PATH names",
-	"ip":                 "set it in the network namespace that --net PATH names",
-	"link":               "there are no networks without an engine: --net PATH",
-	"network-alias":      "there are no networks without an engine: --net PATH",
-	"cidfile":            "the container is named when it is run; runc run --pid-file writes its pid",
-	"pull":               "images come on stdin: docker save IMAGE | ocibundle --image -o DIR",
 }

@@ -1,10 +1,7 @@
-package main
+package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 
 	"github.com/urfave/cli/v2"
 
@@ -36,15 +33,4 @@ func (p *program) rm(dirs []string) error {
 	err = pipeline.Remove(ctx, dirs, pipeline.RemoveOptions{AbsentOK: p.rec.is("force")})
 	p.explain(err, ids)
 	return err
-}
-
-// explain says why there is no namespace in which what was forbidden would have
-// been allowed.
-func (p *program) explain(err error, ids userns.State) {
-	if !errors.Is(err, fs.ErrPermission) {
-		return
-	}
-	for _, n := range ids.Notes {
-		fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(n))
-	}
 }

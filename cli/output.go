@@ -1,10 +1,12 @@
-package main
+package cli
 
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"ocibundle/pipeline"
+	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
 )
@@ -193,4 +196,21 @@ func showProgress(w io.Writer, when string, p *pipeline.Progress) func() {
 		}
 	}()
 	return func() { close(stop); <-stopped }
+}
+
+// explain says why there is no namespace in which what was forbidden would have
+// been allowed.
+func (p *program) explain(err error, ids userns.State) {
+	if !errors.Is(err, fs.ErrPermission) {
+		return
+	}
+	for _, n := range ids.Notes {
+		fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(n))
+	}
+}
+
+func (p *program) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(w))
+	}
 }

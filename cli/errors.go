@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"ocibundle/pipeline"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
-
-	"golang.org/x/sys/unix"
 )
 
 // The exit codes.

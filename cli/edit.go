@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"ocibundle/pipeline"
+)
+
+// editCommand edits a bundle.
+func (p *program) editCommand(positional []string) error {
+	if len(positional) != 1 {
+		return usagef("%d directories were named, not one", len(positional)).hint("ocibundle edit DIR [edits]")
+	}
+	edits, err := p.edits(&files{})
+	if err != nil {
+		return err
+	}
+	if len(edits) == 0 {
+		return usagef("nothing to edit").hint("ocibundle edit %s --env K=V, or any other edit flag", positional[0])
+	}
+	warnings, err := pipeline.EditBundle(positional[0], edits)
+	if errors.Is(err, pipeline.ErrNotBundle) {
+		return &usageError{msg: fmt.Sprintf("edit %q", positional[0]), err: err, hints: []string{"name the directory that ocibundle -o made"}}
+	}
+	if err != nil {
+		return err
+	}
+	p.warn(warnings)
+	return nil
+}

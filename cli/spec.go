@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"os"
+	"slices"
+
+	"github.com/moby/sys/user"
+	"github.com/urfave/cli/v2"
+
+	"ocibundle/pipeline"
+	"ocibundle/specedit"
+)
+
+// specFlags are those of the subcommand spec that are no edits.
+var specFlags = []*flagDef{
+	{names: []string{"rootless"}, category: catSpec, usage: "a user namespace whose root is the caller, as runc spec --rootless"},
+	templateFlag,
+	imageConfigFlag,
+}
+
+// specCommands are the subcommands that are about the config alone.
+func (p *program) specCommands() []*cli.Command {
+	return []*cli.Command{
+		p.command("spec", "[flags] [-- ARG...]", "print a config.json", slices.Concat(specFlags, editFlagDefs()), p.specCommand),
+		p.command("edit", "DIR [flags] [-- ARG...]", "change the config.json of a bundle in one step", editFlagDefs(), p.editCommand),
+		p.command("diff", "A.json B.json", "print the RFC 6902 patch from A to B", nil, p.diffCommand),
+	}
+}
+
+// specCommand prints a config: a filter where --template is "-".
+func (p *program) specCommand(positional []string) error {
+	if len(positional) > 0 {
+		return usagef("unexpected argument %q", positional[0]).
+			hint("a command for the container goes after --, as in: ocibundle spec -- %s", positional[0]).
+			hint("--template %s reads a config to begin with", positional[0])
+	}
+	f := &files{}
+	plan := specedit.Plan{Host: specedit.Host{CgroupV2: pipeline.UnifiedCgroups()}}
+	if p.rec.is("rootless") {
+		plan.Host.Rootless = true
+		plan.Host.Mapping = user.IdentityMapping{
+			UIDMaps: []user.IDMap{{ID: 0, ParentID: int64(os.Geteuid()), Count: 1}},
+			GIDMaps: []user.IDMap{{ID: 0, ParentID: int64(os.Getegid()), Count: 1}},
+		}
+	}
+	if err := p.plan(&plan, p.rec.text("template"), f); err != nil {
+		return err
+	}
+	config, err := plan.Build(nil)
+	if err != nil {
+		return err
+	}
+	p.warn(plan.Warnings())
+	_, err = p.stdout.Write(config)
+	return err
+}
