@@ -109,8 +109,6 @@ type Loss struct {
 	// Detail says what it was about that entry: an attribute's name and the
 	// kernel's answer, ids, a device number.
 	Detail string
-
-	firstIndex int64
 }
 
 // Report is what an extraction did.

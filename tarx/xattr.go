@@ -121,33 +121,41 @@ func rootlessValue(uid, gid uint32) []byte {
 // losses collects from all goroutines.
 type losses struct {
 	mu   sync.Mutex
-	kind map[LossKind]*Loss
+	kind map[LossKind]*firstLoss
 }
 
+// firstLoss is a Loss with the index of the entry that it names.
+type firstLoss struct {
+	Loss
+	index int64
+}
+
+// add counts a loss at the entry with this index.
 func (l *losses) add(k LossKind, name string, index int64, detail string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kind == nil {
-		l.kind = make(map[LossKind]*Loss)
+		l.kind = make(map[LossKind]*firstLoss)
 	}
 	e := l.kind[k]
 	if e == nil {
-		e = &Loss{Kind: k, firstIndex: index, First: name, Detail: detail}
+		e = &firstLoss{Loss{Kind: k, First: name, Detail: detail}, index}
 		l.kind[k] = e
 	}
 	e.Count++
 	// Workers finish in any order; the report is the same each time.
-	if index < e.firstIndex {
-		e.firstIndex, e.First, e.Detail = index, name, detail
+	if index < e.index {
+		e.index, e.First, e.Detail = index, name, detail
 	}
 }
 
+// list returns what was counted, in a fixed order.
 func (l *losses) list() []Loss {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []Loss
 	for _, e := range l.kind {
-		out = append(out, *e)
+		out = append(out, e.Loss)
 	}
 	slices.SortFunc(out, func(a, b Loss) int { return cmp.Compare(a.Kind, b.Kind) })
 	return out
