@@ -34,19 +34,19 @@ test:
 
 race:
 	tests/setup.sh
-	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race . ./pipeline/... ./specedit/... ./tarx/...
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race ./cli ./pipeline/... ./specedit/... ./tarx/...
 
 # About a minute each on two processors. A number of rounds rather than a time: go test
 # may take its own deadline for a failure. What is in TMPDIR
 # when a worker is stopped, nobody else would remove.
 FUZZ_PARSER ?= 300000x
 FUZZ_EXTRACT ?= 60000x
-FUZZ = $(GO) test ./tarx -run '^$$' -fuzzminimizetime 20x
+FUZZ = $(GO) test -run '^$$' -fuzzminimizetime 20x
 
 fuzz:
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && export TMPDIR="$$dir" && set -x && \
-	    $(FUZZ) -fuzz '^FuzzParser$$' -fuzztime $(FUZZ_PARSER) && \
-	    $(FUZZ) -fuzz '^FuzzExtract$$' -fuzztime $(FUZZ_EXTRACT)
+	    $(FUZZ) -fuzz '^FuzzParser$$' -fuzztime $(FUZZ_PARSER) ./tarx && \
+	    $(FUZZ) -fuzz '^FuzzExtract$$' -fuzztime $(FUZZ_EXTRACT) ./tarx/extract
 
 bench:
 	tests/bench/run.sh

@@ -16,6 +16,7 @@ import (
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
+	"ocibundle/tarx/rewrite"
 )
 
 // The exit codes.
@@ -191,7 +192,7 @@ func refusedHints(err error) []string {
 	if errors.As(err, &limit) {
 		return []string{fmt.Sprintf("--max-%s sets the limit", limit.What)}
 	}
-	if errors.Is(err, tarx.ErrReplaced) || errors.Is(err, tarx.ErrLongPath) {
+	if errors.Is(err, rewrite.ErrReplaced) || errors.Is(err, rewrite.ErrLongPath) {
 		return []string{"-o DIR makes it; tar -C DIR -c rootfs config.json packs the bundle then"}
 	}
 	var platform *pipeline.PlatformError

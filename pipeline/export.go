@@ -16,6 +16,7 @@ import (
 
 	"ocibundle/pipeline/userns"
 	"ocibundle/tarx"
+	"ocibundle/tarx/export"
 )
 
 // ExportConfig is a bundle to be written as a tar stream.
@@ -47,7 +48,7 @@ func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the mapping of %q: %w", c.Dir, err)
 	}
-	o := tarx.ExportOptions{InNamespace: c.IDs.InNamespace}
+	o := export.Options{InNamespace: c.IDs.InNamespace}
 	if single(host.UIDMaps) && single(host.GIDMaps) {
 		o.Owner = tarx.OwnerRootless
 	}
@@ -63,7 +64,7 @@ func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 		// Where it is a pipe, fewer wake-ups; elsewhere it means nothing.
 		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20)
 	}
-	return tarx.Export(ctx, c.Out, rootfs, o)
+	return export.Tree(ctx, c.Out, rootfs, o)
 }
 
 // single says that a mapping is that of a bundle whose files all belong to one user: container root is the only id.

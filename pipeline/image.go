@@ -10,10 +10,11 @@ import (
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1"
 
 	"ocibundle/specedit"
 	"ocibundle/tarx"
+	"ocibundle/tarx/extract"
 )
 
 // Image says which image a bundle was made of.
@@ -129,7 +130,7 @@ func (c *Config) extractImage(ctx context.Context, in *input, st *stage, rootfs 
 
 	o := c.Extract
 	o.Feed = tarx.FeedReader // it decodes and digests
-	x, err := tarx.NewExtractor(rootfs, o)
+	x, err := extract.New(rootfs, o)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func foreign(p Platform) string {
 // extractLayer puts one layer onto the tree. The first reading verifies it, and
 // takes away what it hides; the lowest layer hides nothing, and is made in the
 // same reading. What has been verified lies where nobody else can change it.
-func (a *archive) extractLayer(ctx context.Context, x *tarx.Extractor, l imageLayer, lowest bool, limit int64, left *int64) error {
+func (a *archive) extractLayer(ctx context.Context, x *extract.Extractor, l imageLayer, lowest bool, limit int64, left *int64) error {
 	first := x.Whiteouts
 	if lowest {
 		first = x.Layer

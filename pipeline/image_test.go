@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"ocibundle/tarx"
+	"ocibundle/tarx/extract"
 )
 
 // A decoder is closed while the extractor, which has found an error, may still be
@@ -40,7 +41,7 @@ func TestCloseWhileReading(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tarx.Extract(t.Context(), in.out, root, tarx.Options{Owner: tarx.OwnerRootless}); !errors.Is(err, tarx.ErrMalformed) {
+		if _, err := extract.Stream(t.Context(), in.out, root, tarx.Options{Owner: tarx.OwnerRootless}); !errors.Is(err, tarx.ErrMalformed) {
 			t.Error(err)
 		}
 		in.close()

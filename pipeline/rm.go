@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ocibundle/tarx"
+	"ocibundle/tarx/remove"
 )
 
 // BundleKind says why a bundle cannot be removed or exported.
@@ -216,10 +216,10 @@ func (b *doomed) remove() error {
 	err := b.isNamed(name)
 	if err == nil {
 		// config.json goes last: as long as it is there, what is left is a bundle.
-		err = tarx.RemoveAll(int(b.dir.Fd()), "rootfs")
+		err = remove.All(int(b.dir.Fd()), "rootfs")
 	}
 	if err == nil {
-		err = tarx.RemoveAll(parent, name)
+		err = remove.All(parent, name)
 	}
 	if err == nil {
 		return nil

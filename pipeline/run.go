@@ -23,6 +23,7 @@ import (
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
+	"ocibundle/tarx/extract"
 )
 
 // Config is a bundle to be made.
@@ -195,7 +196,7 @@ func (c *Config) check(res *Result) error {
 func (c *Config) extractExport(ctx context.Context, in *input, rootfs *os.File, res *Result) (err error) {
 	o := c.Extract
 	o.Feed, o.Hash = in.feed, in.hash
-	if res.Report, err = tarx.Extract(ctx, in.out, rootfs, o); err != nil {
+	if res.Report, err = extract.Stream(ctx, in.out, rootfs, o); err != nil {
 		return err
 	}
 	if err := in.finish(c.SHA256); err != nil {

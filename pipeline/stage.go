@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ocibundle/tarx"
+	"ocibundle/tarx/remove"
 )
 
 // DestinationKind says why a destination cannot be used.
@@ -323,7 +323,7 @@ func sweepOne(d *destination, name string) error {
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return nil // at work
 	}
-	return tarx.RemoveAll(int(d.parent.Fd()), name)
+	return remove.All(int(d.parent.Fd()), name)
 }
 
 // remove removes the stage with all that is in it. After publish it does
@@ -334,7 +334,7 @@ func (s *stage) remove() error {
 	}
 	s.gone = true
 	defer s.dir.Close()
-	return tarx.RemoveAll(int(s.dest.parent.Fd()), s.name)
+	return remove.All(int(s.dest.parent.Fd()), s.name)
 }
 
 // mkdir makes a directory in the stage.

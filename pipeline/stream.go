@@ -13,6 +13,7 @@ import (
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
+	"ocibundle/tarx/rewrite"
 )
 
 // AccountsError says that a name cannot be looked up in an account file that
@@ -65,7 +66,7 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20)
 	}
 	accounts := []string{"etc/passwd", "etc/group"}
-	out := tarx.NewRewriter(w, "rootfs/", accounts, o)
+	out := rewrite.New(w, "rootfs/", accounts, o)
 	defer func() {
 		if err != nil {
 			out.Abort() // the error that counts is the one there was

@@ -12,104 +12,104 @@ import (
 )
 
 const (
-	blockSize = 512
+	BlockSize = 512
 	// A chunk is read, parsed and handed to a worker as one: large enough that
 	// a wake-up is paid per chunk and not per file, small enough to stay in
 	// the cache between those three.
-	chunkSize  = 128 << 10
-	chunkCount = 8
-	// hashCount is how many more there are for a hash, which may fall behind.
-	hashCount = 8
+	ChunkSize  = 128 << 10
+	ChunkCount = 8
+	// HashCount is how many more there are for a hash, which may fall behind.
+	HashCount = 8
 )
 
-var zeroBlock [blockSize]byte
+var ZeroBlock [BlockSize]byte
 
-// chunk is a piece of the stream. Whoever holds a reference may read it; the
+// Chunk is a piece of the stream. Whoever holds a reference may read it; the
 // last one to let go gives it back to the reading goroutine.
-type chunk struct {
+type Chunk struct {
 	buf  []byte
-	n    int
-	refs atomic.Int32
-	home chan<- *chunk
+	N    int
+	Refs atomic.Int32
+	home chan<- *Chunk
 }
 
-func (c *chunk) release() {
-	if c.refs.Add(-1) == 0 {
+func (c *Chunk) Release() {
+	if c.Refs.Add(-1) == 0 {
 		c.home <- c // never blocks: there is room for every chunk
 	}
 }
 
-// source hands out the stream in blocks and pieces of bodies. Every chunk but
+// Source hands out the stream in blocks and pieces of bodies. Every chunk but
 // the last is full, and so a block never straddles two.
 //
 // A goroutine of its own reads ahead, for a reader that takes its time. Or
 // whoever wants the next chunk reads it: with a process at the other end of a
 // pipe that is one thread less for the three to take turns with, and the pages
 // that the read gives back are warm for the next write into the pipe.
-type source struct {
+type Source struct {
 	r      io.Reader
-	ready  chan *chunk // read ahead; nil: nothing is
-	free   chan *chunk
+	ready  chan *Chunk // read ahead; nil: nothing is
+	free   chan *Chunk
 	stop   <-chan struct{}
 	made   int
 	err    error // that reading ended with; where it is ahead, valid once ready is closed
-	hasher *hasher
+	Hasher *hasher
 
 	turn sync.Mutex // of whoever reads in run, but not while it waits in Read
 	left bool       // and need not come back
 
-	cur *chunk
-	pos int
+	Cur *Chunk
+	Pos int
 	off int64 // of cur in the stream
 
-	// leave is called when cur has been read to its end, before it is
+	// Leave is called when cur has been read to its end, before it is
 	// released.
-	leave func(*chunk)
+	Leave func(*Chunk)
 }
 
-var errStopped = errors.New("stopped")
+var ErrStopped = errors.New("stopped")
 
-// newSource makes the source of what r holds, and h, if that is not nil, gets
+// NewSource makes the source of what r holds, and h, if that is not nil, gets
 // that too. It starts to read ahead. A Read that is under way when stop closes is
 // left alone: its data goes nowhere.
-func newSource(r io.Reader, h hash.Hash, stop <-chan struct{}) *source {
-	s := newDirectSource(r, h, stop)
-	s.ready = make(chan *chunk, cap(s.free))
+func NewSource(r io.Reader, h hash.Hash, stop <-chan struct{}) *Source {
+	s := NewDirectSource(r, h, stop)
+	s.ready = make(chan *Chunk, cap(s.free))
 	go s.fill()
 	return s
 }
 
-// newDirectSource is newSource without reading ahead. What reads from it does so
+// NewDirectSource is newSource without reading ahead. What reads from it does so
 // in run.
-func newDirectSource(r io.Reader, h hash.Hash, stop <-chan struct{}) *source {
-	count := chunkCount
+func NewDirectSource(r io.Reader, h hash.Hash, stop <-chan struct{}) *Source {
+	count := ChunkCount
 	if h != nil {
-		count += hashCount
+		count += HashCount
 	}
-	s := &source{
+	s := &Source{
 		r:     r,
-		free:  make(chan *chunk, count),
+		free:  make(chan *Chunk, count),
 		stop:  stop,
-		leave: func(*chunk) {},
+		Leave: func(*Chunk) {},
 	}
 	if h != nil {
-		s.hasher = newHasher(h, count)
+		s.Hasher = newHasher(h, count)
 	}
 	return s
 }
 
 // fill reads ahead.
-func (s *source) fill() {
+func (s *Source) fill() {
 	defer close(s.ready)
-	defer s.hasher.close()
+	defer s.Hasher.close()
 	for {
 		c := s.take()
 		if c == nil {
 			return
 		}
 		err := c.fill(s.r)
-		if c.n > 0 {
-			s.hasher.add(c)
+		if c.N > 0 {
+			s.Hasher.add(c)
 			select {
 			case s.ready <- c:
 			case <-s.stop:
@@ -125,7 +125,7 @@ func (s *source) fill() {
 
 // take gives a chunk to be filled; nil where the reading is to stop. Chunks are
 // made as needed, so that a small stream costs one.
-func (s *source) take() *chunk {
+func (s *Source) take() *Chunk {
 	select {
 	case c := <-s.free:
 		return c
@@ -133,7 +133,7 @@ func (s *source) take() *chunk {
 	}
 	if s.made < cap(s.free) {
 		s.made++
-		return &chunk{buf: make([]byte, chunkSize), home: s.free}
+		return &Chunk{buf: make([]byte, ChunkSize), home: s.free}
 	}
 	select {
 	case c := <-s.free:
@@ -144,20 +144,20 @@ func (s *source) take() *chunk {
 }
 
 // fill reads as much as c takes.
-func (c *chunk) fill(r io.Reader) (err error) {
-	c.n, err = readFull(r, c.buf)
-	c.refs.Store(1)
+func (c *Chunk) fill(r io.Reader) (err error) {
+	c.N, err = readFull(r, c.buf)
+	c.Refs.Store(1)
 	return err
 }
 
-// run has f read from s. When stop closes while f waits in a Read, f ends there,
+// Run has f read from s. When stop closes while f waits in a Read, f ends there,
 // with its deferred calls alone, whenever the Read does, and run does not wait
 // for that.
-func (s *source) run(f func() error) error {
+func (s *Source) Run(f func() error) error {
 	if s.ready != nil {
 		return f() // never waits for a Read longer than until stop
 	}
-	defer s.hasher.close()
+	defer s.Hasher.close()
 	done := make(chan error, 1)
 	go func() {
 		s.turn.Lock()
@@ -176,18 +176,18 @@ func (s *source) run(f func() error) error {
 		return err
 	default:
 		s.left = true
-		return errStopped
+		return ErrStopped
 	}
 }
 
 // read is the next chunk, read now.
-func (s *source) read() (*chunk, error) {
+func (s *Source) read() (*Chunk, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
 	c := s.take()
 	if c == nil {
-		return nil, errStopped
+		return nil, ErrStopped
 	}
 	s.turn.Unlock()
 	err := c.fill(s.r)
@@ -195,53 +195,14 @@ func (s *source) read() (*chunk, error) {
 	if s.left {
 		runtime.Goexit()
 	}
-	if c.n > 0 {
-		s.hasher.add(c)
+	if c.N > 0 {
+		s.Hasher.add(c)
 	}
 	s.err = err
-	if c.n == 0 {
+	if c.N == 0 {
 		return nil, err
 	}
 	return c, nil
-}
-
-// hasher hashes chunks in a goroutine of its own. A nil one does nothing.
-type hasher struct {
-	queue chan *chunk
-	done  chan struct{} // closed when all has been hashed
-}
-
-func newHasher(h hash.Hash, chunks int) *hasher {
-	s := &hasher{queue: make(chan *chunk, chunks), done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		for c := range s.queue {
-			h.Write(c.buf[:c.n])
-			c.release()
-		}
-	}()
-	return s
-}
-
-func (h *hasher) add(c *chunk) {
-	if h != nil {
-		c.refs.Add(1)
-		h.queue <- c // never blocks: there is room for every chunk
-	}
-}
-
-// close says that there is no more.
-func (h *hasher) close() {
-	if h != nil {
-		close(h.queue)
-	}
-}
-
-// wait is for what was added.
-func (h *hasher) wait() {
-	if h != nil {
-		<-h.done
-	}
 }
 
 // readFull differs from io.ReadFull in that it tells a reader's own
@@ -256,17 +217,17 @@ func readFull(r io.Reader, buf []byte) (n int, err error) {
 }
 
 // advance moves on to the next chunk. io.EOF means that there is none.
-func (s *source) advance() error {
-	if s.cur != nil {
-		s.leave(s.cur)
-		s.off += int64(s.cur.n)
-		s.cur.release()
-		s.cur, s.pos = nil, 0
+func (s *Source) advance() error {
+	if s.Cur != nil {
+		s.Leave(s.Cur)
+		s.off += int64(s.Cur.N)
+		s.Cur.Release()
+		s.Cur, s.Pos = nil, 0
 	}
 	// A stop wins over a chunk that is ready.
 	select {
 	case <-s.stop:
-		return errStopped
+		return ErrStopped
 	default:
 	}
 	next := s.read
@@ -276,54 +237,46 @@ func (s *source) advance() error {
 	c, err := next()
 	switch err {
 	case nil:
-		s.cur = c
+		s.Cur = c
 		return nil
-	case io.EOF, errStopped:
+	case io.EOF, ErrStopped:
 		return err
 	}
 	return &ReadError{Err: err}
 }
 
 // receive is the next chunk, read ahead.
-func (s *source) receive() (*chunk, error) {
+func (s *Source) receive() (*Chunk, error) {
 	select {
 	case c := <-s.ready:
 		if c == nil {
-			return nil, cmp.Or(s.err, errStopped)
+			return nil, cmp.Or(s.err, ErrStopped)
 		}
 		return c, nil
 	case <-s.stop:
-		return nil, errStopped
+		return nil, ErrStopped
 	}
 }
 
-// ReadError is an error of the reader that the stream came from.
-type ReadError struct{ Err error }
-
-func (e *ReadError) Error() string { return "read the stream: " + e.Err.Error() }
-
-// Unwrap gives the reader's own error.
-func (e *ReadError) Unwrap() error { return e.Err }
-
-// piece returns between 1 and limit bytes, as many as lie together.
+// Piece returns between 1 and limit bytes, as many as lie together.
 // They stay valid for as long as the chunk is held.
-func (s *source) piece(limit int64) ([]byte, error) {
-	for s.cur == nil || s.pos == s.cur.n {
+func (s *Source) Piece(limit int64) ([]byte, error) {
+	for s.Cur == nil || s.Pos == s.Cur.N {
 		if err := s.advance(); err != nil {
 			return nil, err
 		}
 	}
-	n := int(min(limit, int64(s.cur.n-s.pos)))
-	b := s.cur.buf[s.pos : s.pos+n]
-	s.pos += n
+	n := int(min(limit, int64(s.Cur.N-s.Pos)))
+	b := s.Cur.buf[s.Pos : s.Pos+n]
+	s.Pos += n
 	return b, nil
 }
 
 // block returns the next 512 bytes. io.EOF means that the stream ended just
 // before it, io.ErrUnexpectedEOF that it ended within.
-func (s *source) block() ([]byte, error) {
-	b, err := s.piece(blockSize)
-	if err == nil && len(b) < blockSize {
+func (s *Source) block() ([]byte, error) {
+	b, err := s.Piece(BlockSize)
+	if err == nil && len(b) < BlockSize {
 		// Only the last chunk ends within a block. The reader may have an
 		// error that explains it.
 		if err := s.advance(); err != io.EOF {
@@ -334,10 +287,10 @@ func (s *source) block() ([]byte, error) {
 	return b, err
 }
 
-// skip passes over n bytes.
-func (s *source) skip(n int64) error {
+// Skip passes over n bytes.
+func (s *Source) Skip(n int64) error {
 	for n > 0 {
-		b, err := s.piece(n)
+		b, err := s.Piece(n)
 		if err == io.EOF {
 			return io.ErrUnexpectedEOF
 		}
@@ -349,10 +302,10 @@ func (s *source) skip(n int64) error {
 	return nil
 }
 
-// drainZeros reads the stream to its end, which must hold nothing but zeros.
-func (s *source) drainZeros() error {
+// DrainZeros reads the stream to its end, which must hold nothing but zeros.
+func (s *Source) DrainZeros() error {
 	for {
-		b, err := s.piece(chunkSize)
+		b, err := s.Piece(ChunkSize)
 		if err == io.EOF {
 			return nil
 		}
@@ -360,12 +313,12 @@ func (s *source) drainZeros() error {
 			return err
 		}
 		if len(bytes.TrimLeft(b, "\x00")) > 0 {
-			return errTrailing
+			return ErrTrailing
 		}
 	}
 }
 
-var errTrailing = errors.New("there is more data after the end-of-archive marker")
+var ErrTrailing = errors.New("there is more data after the end-of-archive marker")
 
 // offset is the number of bytes consumed.
-func (s *source) offset() int64 { return s.off + int64(s.pos) }
+func (s *Source) offset() int64 { return s.off + int64(s.Pos) }

@@ -38,16 +38,16 @@ func (x *paxRecords) sparseVersion() sparseVersion {
 
 // readSparse reads the map of the current entry and makes it h.sparse. What
 // remains of the body is the data.
-func (p *parser) readSparse(h *header, blk []byte, gnu bool) error {
+func (p *Parser) readSparse(h *Header, blk []byte, gnu bool) error {
 	p.parts = p.parts[:0]
-	if h.typ == typeGNUSparse {
+	if h.Type == TypeGNUSparse {
 		if err := p.readGNUMap(h, blk, gnu); err != nil {
 			return err
 		}
 	} else {
 		x := &p.pax
 		if len(x.spName) > 0 {
-			h.name = x.spName
+			h.Name = x.spName
 		}
 		size := x.spSize
 		if len(size) == 0 {
@@ -58,7 +58,7 @@ func (p *parser) readSparse(h *header, blk []byte, gnu bool) error {
 			if err != nil {
 				return p.entryBroken(errSparse)
 			}
-			h.size = n
+			h.Size = n
 		}
 		var err error
 		if x.sparseVersion() == sparseBody {
@@ -74,34 +74,34 @@ func (p *parser) readSparse(h *header, blk []byte, gnu bool) error {
 	// for the whole body.
 	var end, sum int64
 	for _, e := range p.parts {
-		if e.off < end || e.size < 0 || e.off > h.size || e.size > h.size-e.off {
+		if e.Off < end || e.Size < 0 || e.Off > h.Size || e.Size > h.Size-e.Off {
 			return p.entryBroken(errSparse)
 		}
-		end = e.off + e.size
-		sum += e.size
+		end = e.Off + e.Size
+		sum += e.Size
 	}
-	if h.size < 0 || sum != h.stored {
+	if h.Size < 0 || sum != h.Stored {
 		return p.entryBroken(errSparse)
 	}
-	h.typ = typeReg
-	h.sparse = p.parts
-	if h.sparse == nil {
-		h.sparse = []extent{}
+	h.Type = TypeReg
+	h.Sparse = p.parts
+	if h.Sparse == nil {
+		h.Sparse = []Extent{}
 	}
 	return nil
 }
 
-func (p *parser) addExtent(off, size int64) error {
+func (p *Parser) addExtent(off, size int64) error {
 	if len(p.parts) >= maxSparseParts {
 		return p.entryBroken(errSparse)
 	}
-	p.parts = append(p.parts, extent{off, size})
+	p.parts = append(p.parts, Extent{off, size})
 	return nil
 }
 
 // readGNUMap reads the map from the header and the extension blocks behind it,
 // which no size counts.
-func (p *parser) readGNUMap(h *header, blk []byte, gnu bool) error {
+func (p *Parser) readGNUMap(h *Header, blk []byte, gnu bool) error {
 	if !gnu {
 		return p.entryBroken(errSparse) // star's form, which is another one
 	}
@@ -111,8 +111,8 @@ func (p *parser) readGNUMap(h *header, blk []byte, gnu bool) error {
 	}
 	// The header's name and link lie in the block, which the blocks read below
 	// may push out.
-	h.name = bytes.Clone(h.name)
-	h.size = size
+	h.Name = bytes.Clone(h.Name)
+	h.Size = size
 	entries, extended := blk[386:482], blk[482]
 	for total := 0; ; {
 		for ; len(entries) >= 24 && entries[0] != 0; entries = entries[24:] {
@@ -128,10 +128,10 @@ func (p *parser) readGNUMap(h *header, blk []byte, gnu bool) error {
 		if extended == 0 {
 			return nil
 		}
-		if total += blockSize; total > maxExtension {
+		if total += BlockSize; total > maxExtension {
 			return p.entryBroken(errExtTooLong)
 		}
-		b, err := p.src.block()
+		b, err := p.Src.block()
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return p.entryBroken(ErrTruncated)
 		}
@@ -143,7 +143,7 @@ func (p *parser) readGNUMap(h *header, blk []byte, gnu bool) error {
 }
 
 // readRecordMap reads the map of formats 0.0 and 0.1.
-func (p *parser) readRecordMap(x *paxRecords) error {
+func (p *Parser) readRecordMap(x *paxRecords) error {
 	count, err := strconv.ParseInt(string(x.spNumBlocks), 10, 64)
 	if err != nil || count < 0 || count > maxSparseParts {
 		return p.entryBroken(errSparse)
@@ -173,8 +173,8 @@ func (p *parser) readRecordMap(x *paxRecords) error {
 
 // readBodyMap reads the map of format 1.0, which fills the first blocks of the
 // body: decimal numbers, a newline behind each, the count first.
-func (p *parser) readBodyMap(h *header) error {
-	h.name = bytes.Clone(h.name)
+func (p *Parser) readBodyMap(h *Header) error {
+	h.Name = bytes.Clone(h.Name)
 	var (
 		want   int64 = 1
 		have   int64
@@ -184,20 +184,20 @@ func (p *parser) readBodyMap(h *header) error {
 		total  int64
 	)
 	for have < want {
-		if total += blockSize; total > maxExtension {
+		if total += BlockSize; total > maxExtension {
 			return p.entryBroken(errExtTooLong)
 		}
-		if h.stored < blockSize {
+		if h.Stored < BlockSize {
 			return p.entryBroken(errSparse)
 		}
-		b, err := p.src.block()
+		b, err := p.Src.block()
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return p.entryBroken(ErrTruncated)
 		}
 		if err != nil {
 			return err
 		}
-		h.stored -= blockSize
+		h.Stored -= BlockSize
 		for _, c := range b {
 			if have == want {
 				break

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"ocibundle/tarx"
+	"ocibundle/tarx/extract"
 	"ocibundle/tests/testenv"
 )
 
@@ -39,7 +40,7 @@ func engineRole(args []string) int {
 	if os.Geteuid() != 0 {
 		o.Owner = tarx.OwnerRootless
 	}
-	_, err = tarx.Extract(context.Background(), os.Stdin, root, o)
+	_, err = extract.Stream(context.Background(), os.Stdin, root, o)
 	return exitCode(err)
 }
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ocibundle/tarx"
+	"ocibundle/tarx/extract"
 	"ocibundle/tests/hostile/observe"
 	"ocibundle/tests/testenv"
 )
@@ -152,7 +153,7 @@ func engine(t testing.TB, stream io.Reader, workers int, feed tarx.Feed) (string
 	defer root.Close()
 	old := syscall.Umask(0o022)
 	defer syscall.Umask(old)
-	_, err = tarx.Extract(context.Background(), stream, root, tarx.Options{Workers: workers, Feed: feed})
+	_, err = extract.Stream(context.Background(), stream, root, tarx.Options{Workers: workers, Feed: feed})
 	return dir, err
 }
 

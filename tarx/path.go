@@ -1,0 +1,82 @@
+package tarx
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ImpliedMode is the mode of the root and of every parent that no entry names.
+const ImpliedMode = 0o755
+
+func NameErrorKind(err error) error {
+	var named *NameError
+	if errors.As(err, &named) || errors.Is(err, unix.ENAMETOOLONG) {
+		return ErrMalformed
+	}
+	return nil
+}
+
+var ErrEscapes = errors.New("the name leaves the root directory")
+
+// NameError says that a name does not fit the tree so far.
+type NameError struct {
+	Msg    string
+	NotDir bool
+}
+
+func (e *NameError) Error() string { return e.Msg }
+
+func NotDirectory(path []byte) error {
+	return &NameError{Msg: fmt.Sprintf("%q, or what leads to it, is not a directory", path), NotDir: true}
+}
+
+// Normalize appends name to b with one slash between components and none
+// around them, and without "." components. ".." stays, for the kernel to
+// resolve. escapes says that there are more of them than there is to leave.
+func Normalize(b, name []byte) (out []byte, escapes bool, err error) {
+	if bytes.IndexByte(name, 0) >= 0 {
+		return b, false, errors.New("there is a NUL in the name")
+	}
+	depth := 0
+	for len(name) > 0 {
+		var part []byte
+		part, name, _ = bytes.Cut(name, []byte{'/'})
+		switch string(part) {
+		case "", ".":
+			continue
+		case "..":
+			if depth--; depth < 0 {
+				return b, true, nil
+			}
+		default:
+			depth++
+		}
+		if len(b) > 0 {
+			b = append(b, '/')
+		}
+		b = append(b, part...)
+	}
+	return b, false, nil
+}
+
+// SplitPath cuts a normalized path before its last component.
+func SplitPath(path []byte) (parent, base []byte) {
+	i := bytes.LastIndexByte(path, '/')
+	if i < 0 {
+		return nil, path
+	}
+	return path[:i], path[i+1:]
+}
+
+// Dots says that a last component names a directory that is there already.
+func Dots(base []byte) bool { return len(base) == 0 || string(base) == ".." }
+
+func Clip(b []byte) []byte {
+	if len(b) > 300 {
+		return b[:300]
+	}
+	return b
+}

@@ -1,0 +1,704 @@
+// Package rewrite turns a tar stream into the stream of what extraction would make
+// of it, without a disk.
+package rewrite
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ocibundle/tarx"
+)
+
+// ErrReplaced is in the chain, beside ErrRefused, where a later entry removes
+// what earlier ones made: a directory with something in it, what a device that
+// is left out would replace, and a symlink whose place a directory or a file
+// takes, which many readers would follow. On a disk that can be done, and what a
+// stream has said cannot be taken back.
+var ErrReplaced = errors.New("it removes what has been written already")
+
+// ErrLongPath is in the chain, beside ErrRefused, where a path has PATH_MAX
+// bytes or more. An [Extractor] makes such, but programs that unpack a stream
+// take names as they stand in it, which the kernel then refuses.
+var ErrLongPath = errors.New("its path in the bundle is longer than what unpacks a stream can make")
+
+// Rewriter writes what an [Extractor] would put onto a disk as a tar stream
+// instead, entry by entry as it comes in: no disk, no privilege, and memory for
+// the names only (see below). What a program that unpacks the result as root
+// gets is what the Extractor makes.
+//
+// # What it promises
+//
+// It refuses what an Extractor refuses, an entry that would leave the root
+// first of all. No name that it writes has a "..", is absolute, or leads through
+// a symlink: paths are resolved the way the kernel would below the root, among
+// the names that have passed, and written as what they resolve to. So a program
+// that unpacks into an empty directory needs no care of its own. Every
+// directory is written before what is in it. Those that the stream does not
+// name come with the mode and owner that an Extractor gives them, and again at
+// the end with their modification time, which is not known before.
+//
+// Ids in the headers are those on the disk; no user or group is named.
+//
+// # What it does not promise
+//
+// Neither a directory that is not empty nor, by a directory or a file, a symlink
+// can be replaced (ErrReplaced). Other entries that replace one are written like
+// all, for the reader to do the same. Devices can be
+// had without privilege here, and so [DevicesAuto] keeps them all. Beyond some
+// eight million files, whether a hard link's target exists, and whether a parent
+// is not a file, is for the reader to find out. Directories and symlinks of more
+// than half a GiB are refused, and so are paths that are too long to be unpacked
+// (ErrLongPath).
+//
+// # What a failure leaves
+//
+// What was written so far, and after [Rewriter.Abort] an end that every reader
+// takes for a cut.
+type Rewriter struct {
+	opts   tarx.Options
+	prefix string
+	out    *bufio.Writer
+	werr   error // of out; nothing can be written any more
+	owed   int64 // bytes of the current body and its padding, yet to be written
+	buf    []byte
+
+	src     *tarx.Source
+	p       *tarx.Parser
+	names   *names
+	started bool // the root was written
+	report  tarx.Report
+	losses  tarx.Losses
+	owner   tarx.OwnerMap
+	shifted bool
+	skipped map[string]struct{}
+	kept    map[string]*keptFile
+
+	newestSec  int64
+	newestNsec int32
+	haveNewest bool
+
+	full, linkFull []byte // scratch
+	name, linkName []byte // as written
+	xattrs         []tarx.Xattr
+}
+
+// keptFile is a file whose content is wanted.
+type keptFile struct {
+	dir  int32
+	data []byte
+	err  error
+}
+
+// outBuffer is how many bytes are written at once.
+const outBuffer = 256 << 10
+
+// maxKept is the largest file, in bytes, that [Rewriter.ReadFile] gives.
+const maxKept = 16 << 20
+
+// New makes a Rewriter that writes to w. prefix, which ends in a slash,
+// comes before all names. keep names files for [Rewriter.ReadFile].
+//
+// Of the options, Mapping and CapRootID are about the ids in the headers. With
+// OwnerRootless every entry has the owner that Mapping gives to 0:0, and the
+// mapping needs no other id. Workers means nothing.
+func New(w io.Writer, prefix string, keep []string, o tarx.Options) *Rewriter {
+	r := &Rewriter{
+		opts: o, prefix: prefix, out: bufio.NewWriterSize(w, outBuffer), names: newNames(), kept: map[string]*keptFile{},
+		owner:   tarx.OwnerMap{Mapping: o.Mapping},
+		shifted: tarx.Shifts(o.Mapping.UIDMaps) || tarx.Shifts(o.Mapping.GIDMaps),
+	}
+	for _, name := range keep {
+		r.kept[name] = nil
+	}
+	return r
+}
+
+// Rewrite reads one tar stream to its end and writes all of it but an end
+// marker. Errors are those of [Extract], and of writing.
+func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.src = tarx.NewSource(in, nil, ctx.Done())
+	r.p = &tarx.Parser{Src: r.src}
+	err := r.entries()
+	if errors.Is(err, tarx.ErrStopped) {
+		err = context.Cause(ctx)
+	}
+	if r.p.Globals > 0 {
+		r.losses.Add(tarx.LossGlobalHeader, r.p.GlobalDetail, 0, "")
+	}
+	return err
+}
+
+// WriteFile writes a regular file beside what the prefix is for.
+func (r *Rewriter) WriteFile(name string, mode, uid, gid uint32, mtime int64, data []byte) error {
+	if err := r.header(&tarx.OutHeader{Type: tarx.TypeReg, Name: name, Mode: mode, UID: uid, GID: gid, Size: int64(len(data)), Sec: mtime}); err != nil {
+		return err
+	}
+	if err := r.write(data); err != nil {
+		return err
+	}
+	return r.write(tarx.ZeroBlock[:tarx.Padding(int64(len(data)))])
+}
+
+// Close writes the end-of-archive marker and reports.
+func (r *Rewriter) Close() (*tarx.Report, error) {
+	r.owed = 2 * tarx.BlockSize
+	for range 2 {
+		if err := r.write(tarx.ZeroBlock[:]); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.flush(); err != nil {
+		return nil, err
+	}
+	r.report.Losses = r.losses.List()
+	return &r.report, nil
+}
+
+// Abort ends the stream so that its reader notices. That the end-of-archive
+// marker is missing is not enough: GNU tar and others take the end of the input
+// for the end of the archive. Inside a body all notice; between two entries an
+// extension header comes that announces a body, and none follows.
+func (r *Rewriter) Abort() error {
+	if r.werr == nil && r.owed == 0 {
+		r.owed = tarx.BlockSize
+		if err := r.write(tarx.UstarBlock("PaxHeaders.0/incomplete", tarx.UstarFields{Mode: 0o644, Size: tarx.BlockSize, Kind: tarx.TypePax})); err != nil {
+			return err
+		}
+	}
+	return r.flush()
+}
+
+// Has says that there is something called name in the root.
+func (r *Rewriter) Has(name string) bool {
+	_, node := r.names.node(0, []byte(name))
+	leaf, _ := r.names.leaf(0, []byte(name))
+	return node || leaf
+}
+
+// ReadFile gives the content of one of the files to keep, as it was last in the
+// stream. A file that the stream does not have is fs.ErrNotExist. One that
+// cannot be had from what has passed, as behind a symlink, is another error.
+func (r *Rewriter) ReadFile(name string) ([]byte, error) {
+	parent, base := tarx.SplitPath([]byte(name))
+	dir, err := r.names.walk(parent, nil)
+	if err != nil {
+		return nil, fs.ErrNotExist
+	}
+	if n, ok := r.names.node(dir, base); ok {
+		if r.names.isDir(n) {
+			return nil, errors.New("it is a directory")
+		}
+		return nil, errors.New("it is a symlink, and what it leads to has passed")
+	}
+	if k := r.kept[name]; k != nil && k.dir == dir {
+		return k.data, k.err
+	}
+	if there, known := r.names.leaf(dir, base); there || !known {
+		return nil, errors.New("it has passed before a symlink led to it")
+	}
+	return nil, fs.ErrNotExist
+}
+
+// keptHere is which of the files to keep is called base in dir.
+func (r *Rewriter) keptHere(dir int32, base []byte) string {
+	for name := range r.kept {
+		parent, last := tarx.SplitPath([]byte(name))
+		if string(last) != string(base) {
+			continue
+		}
+		if at, err := r.names.walk(parent, nil); err == nil && at == dir {
+			return name
+		}
+	}
+	return ""
+}
+
+func (r *Rewriter) entries() error {
+	for {
+		h, err := r.p.Next()
+		if err == io.EOF {
+			if err := r.src.DrainZeros(); err == tarx.ErrTrailing {
+				return r.p.Broken(err)
+			} else if err != nil {
+				return err
+			}
+			return r.finishImplied()
+		}
+		if err != nil {
+			return err
+		}
+		r.report.Entries++
+		if r.opts.MaxEntries > 0 && r.report.Entries > r.opts.MaxEntries {
+			return &tarx.LimitError{What: "entries", Limit: r.opts.MaxEntries}
+		}
+		if err := r.entry(h); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Rewriter) malformed(h *tarx.Header, err error) error {
+	return &tarx.EntryError{Name: string(h.Name), Index: r.p.Index, Kind: tarx.ErrMalformed, Err: err}
+}
+
+func (r *Rewriter) refused(h *tarx.Header, err error) error {
+	return &tarx.EntryError{Name: string(h.Name), Index: r.p.Index, Kind: tarx.ErrRefused, Err: err}
+}
+
+// blame makes err one of this entry, unless it is of writing.
+func (r *Rewriter) blame(h *tarx.Header, err error) error {
+	var named *tarx.NameError
+	switch {
+	case r.werr != nil:
+		return err
+	case errors.As(err, &named), errors.Is(err, tarx.ErrHeaderSize), errors.Is(err, unix.ENAMETOOLONG):
+		return r.malformed(h, err)
+	}
+	return r.refused(h, err)
+}
+
+// entry writes one entry.
+func (r *Rewriter) entry(h *tarx.Header) error {
+	full, escapes, err := tarx.Normalize(r.full[:0], h.Name)
+	r.full = full
+	if err != nil {
+		return r.malformed(h, err)
+	}
+	if escapes {
+		return r.refused(h, tarx.ErrEscapes)
+	}
+	if h.Sec > r.newestSec || h.Sec == r.newestSec && h.Nsec > r.newestNsec || !r.haveNewest {
+		r.newestSec, r.newestNsec, r.haveNewest = h.Sec, h.Nsec, true
+	}
+	parent, base := tarx.SplitPath(full)
+	if tarx.Dots(base) && h.Type != tarx.TypeDir {
+		if len(full) == 0 {
+			return r.malformed(h, fmt.Errorf("the root directory cannot be a %s", tarx.TypeName(h.Type)))
+		}
+		return r.malformed(h, fmt.Errorf("a %s cannot be called %q", tarx.TypeName(h.Type), base))
+	}
+	o := tarx.OutHeader{Type: h.Type, Mode: h.Mode, Sec: h.Sec, Nsec: h.Nsec}
+	if r.opts.Owner == tarx.OwnerRootless {
+		o.UID, o.GID, err = r.owner.Disk(0, 0)
+	} else {
+		o.UID, o.GID, err = r.owner.Disk(h.UID, h.GID)
+	}
+	if err != nil {
+		return r.refused(h, err)
+	}
+	if tarx.Dots(base) {
+		dir, err := r.names.walk(full, r.imply)
+		if err != nil {
+			return r.blame(h, err)
+		}
+		return r.directory(h, &o, dir)
+	}
+	dir, err := r.names.walk(parent, r.imply)
+	if err == nil && len(base) > unix.NAME_MAX {
+		err = unix.ENAMETOOLONG
+	}
+	if err == nil {
+		err = r.start()
+	}
+	if err != nil {
+		return r.blame(h, err)
+	}
+	r.name = append(r.names.path(append(r.name[:0], r.prefix...), dir), base...)
+	o.Name = string(r.name)
+	n, isNode := r.names.node(dir, base)
+	if h.Type == tarx.TypeDir {
+		if isNode && !r.names.isDir(n) {
+			return r.refused(h, ErrReplaced)
+		}
+		if !isNode {
+			if n, err = r.names.add(dir, base, nil, 0); err != nil {
+				return r.blame(h, err)
+			}
+		}
+		return r.directory(h, &o, n)
+	}
+	if h.Type == tarx.TypeLink {
+		return r.hardlink(h, &o, dir, base)
+	}
+	if leaf, _ := r.names.leaf(dir, base); (leaf || isNode) && r.opts.Devices == tarx.DevicesSkip && (h.Type == tarx.TypeChar || h.Type == tarx.TypeBlock) {
+		return r.refused(h, ErrReplaced)
+	}
+	if isNode && h.Type == tarx.TypeReg && !r.names.isDir(n) {
+		return r.refused(h, ErrReplaced)
+	}
+	if err := r.clear(dir, base); err != nil {
+		return r.refused(h, err)
+	}
+	switch h.Type {
+	case tarx.TypeSymlink:
+		return r.symlink(h, &o, dir, base)
+	case tarx.TypeReg:
+		return r.file(h, &o, dir, base)
+	case tarx.TypeFIFO:
+		r.report.FIFOs++
+	default:
+		r.report.Devices++
+		if done, err := r.device(h, &o); done || err != nil {
+			return err
+		}
+	}
+	r.names.addLeaf(dir, base)
+	r.forget(dir, base, "it is a "+tarx.TypeName(h.Type))
+	r.nameMeta(h, &o)
+	return r.put(h, &o)
+}
+
+// clear frees a name for what is no directory.
+func (r *Rewriter) clear(dir int32, base []byte) error {
+	n, ok := r.names.node(dir, base)
+	if !ok {
+		return nil
+	}
+	if r.names.isDir(n) && r.names.nodes[n].flags&nodeFilled != 0 {
+		return ErrReplaced
+	}
+	r.names.drop(dir, base)
+	return nil
+}
+
+// forget notes that a file to keep is no longer one, and why.
+func (r *Rewriter) forget(dir int32, base []byte, why string) {
+	if name := r.keptHere(dir, base); name != "" {
+		r.kept[name] = &keptFile{dir: dir, err: errors.New(why)}
+	}
+}
+
+// start writes the root directory before anything else.
+func (r *Rewriter) start() error {
+	if r.started {
+		return nil
+	}
+	r.started = true
+	return r.implied(0)
+}
+
+// imply makes a directory that no entry has named.
+func (r *Rewriter) imply(dir int32, name []byte) (int32, error) {
+	if len(name) > unix.NAME_MAX {
+		return 0, unix.ENAMETOOLONG
+	}
+	if err := r.start(); err != nil {
+		return 0, err
+	}
+	n, err := r.names.add(dir, name, nil, nodeImplied)
+	if err != nil {
+		return 0, err
+	}
+	return n, r.implied(n)
+}
+
+// implied writes a directory that no entry has named.
+func (r *Rewriter) implied(dir int32) error {
+	uid, gid, err := r.owner.Disk(0, 0)
+	if err != nil {
+		return err
+	}
+	name := r.names.path([]byte(r.prefix), dir)
+	return r.header(&tarx.OutHeader{Type: tarx.TypeDir, Name: string(name), Mode: tarx.ImpliedMode, UID: uid, GID: gid, Sec: r.newestSec, Nsec: r.newestNsec})
+}
+
+// finishImplied repeats the directories that no entry has named, now that the
+// newest time in the stream is known.
+func (r *Rewriter) finishImplied() error {
+	for n := range r.names.nodes {
+		if r.names.nodes[n].flags&nodeImplied == 0 {
+			continue
+		}
+		if err := r.implied(int32(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Rewriter) directory(h *tarx.Header, o *tarx.OutHeader, dir int32) error {
+	r.report.Directories++
+	r.started = r.started || dir == 0
+	o.Name = string(r.names.path(append(r.name[:0], r.prefix...), dir))
+	node := &r.names.nodes[dir]
+	node.flags &^= nodeImplied
+	r.setXattrs(h, o)
+	switch {
+	case r.opts.Owner != tarx.OwnerRootless:
+	case h.UID != 0 || h.GID != 0:
+		node.flags |= nodeOwned
+		o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: []byte(tarx.XattrRootless), Value: tarx.RootlessValue(h.UID, h.GID)})
+	case node.flags&nodeOwned != 0:
+		// An entry before this one gave it ids, and an attribute cannot be
+		// taken away: it says 0 and 0, field by field.
+		o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: []byte(tarx.XattrRootless), Value: []byte{1 << 3, 0, 2 << 3, 0}})
+	}
+	return r.put(h, o)
+}
+
+func (r *Rewriter) file(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
+	r.report.Files++
+	r.report.Bytes += h.Size
+	r.names.addLeaf(dir, base)
+	r.setXattrs(h, o)
+	if r.opts.Owner == tarx.OwnerRootless && (h.UID != 0 || h.GID != 0) {
+		o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: []byte(tarx.XattrRootless), Value: tarx.RootlessValue(h.UID, h.GID)})
+	}
+	var kept *keptFile
+	if name := r.keptHere(dir, base); name != "" {
+		kept = &keptFile{dir: dir}
+		switch {
+		case h.Sparse != nil:
+			kept.err = errors.New("it is a sparse file")
+		case h.Size > maxKept:
+			kept.err = fmt.Errorf("it has %d bytes, more than the %d that are read", h.Size, maxKept)
+		}
+		r.kept[name] = kept
+	}
+	o.Size, o.Sparse = h.Size, h.Sparse
+	if err := r.put(h, o); err != nil {
+		return err
+	}
+	if h.Stored == 0 {
+		return r.p.EndBody()
+	}
+	// The header lies in a chunk that may be gone once the body was read.
+	name, index := string(h.Name), r.p.Index
+	cut := func(err error) error {
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return &tarx.EntryError{Name: name, Index: index, Kind: tarx.ErrMalformed, Err: tarx.ErrTruncated}
+		}
+		return err
+	}
+	for left := h.Stored; left > 0; {
+		data, err := r.src.Piece(left)
+		if err != nil {
+			return cut(err)
+		}
+		left -= int64(len(data))
+		if kept != nil && kept.err == nil {
+			kept.data = append(kept.data, data...)
+		}
+		if err := r.write(data); err != nil {
+			return err
+		}
+	}
+	if err := r.src.Skip(r.p.Pad); err != nil {
+		return cut(err)
+	}
+	return r.write(tarx.ZeroBlock[:r.owed])
+}
+
+func (r *Rewriter) symlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
+	r.report.Symlinks++
+	switch {
+	case len(h.Link) == 0:
+		return r.malformed(h, errors.New("the symlink's target is empty"))
+	case bytes.IndexByte(h.Link, 0) >= 0:
+		return r.malformed(h, errors.New("there is a NUL in the symlink's target"))
+	case len(h.Link) >= unix.PathMax:
+		return r.malformed(h, fmt.Errorf("the symlink's target has %d bytes, more than the kernel takes", len(h.Link)))
+	}
+	if _, err := r.names.add(dir, base, h.Link, 0); err != nil {
+		return r.blame(h, err)
+	}
+	o.Link = string(h.Link)
+	r.nameMeta(h, o)
+	return r.put(h, o)
+}
+
+// hardlink writes another name for what an earlier entry made. Like the
+// Extractor, it gives no metadata to a link; but some readers change the owner
+// through every name, which takes the capabilities away, and so those of the
+// entry are kept.
+func (r *Rewriter) hardlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
+	r.report.Hardlinks++
+	full, escapes, err := tarx.Normalize(r.linkFull[:0], h.Link)
+	r.linkFull = full
+	if err != nil {
+		return r.malformed(h, fmt.Errorf("hard link target: %w", err))
+	}
+	if escapes {
+		return r.refused(h, fmt.Errorf("the hard link's target %q leaves the root directory", tarx.Clip(h.Link)))
+	}
+	parent, last := tarx.SplitPath(full)
+	if tarx.Dots(last) {
+		return r.malformed(h, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link)))
+	}
+	missing := func(err error) error {
+		if _, ok := r.skipped[string(full)]; ok {
+			return r.skipDevice(h, "a link to a device")
+		}
+		return r.blame(h, err)
+	}
+	from, err := r.names.walk(parent, nil)
+	if err != nil {
+		return missing(err)
+	}
+	r.linkName = append(r.names.path(append(r.linkName[:0], r.prefix...), from), last...)
+	node, isNode := r.names.node(from, last)
+	leaf, known := r.names.leaf(from, last)
+	switch {
+	case !isNode && !leaf && known:
+		return missing(&tarx.NameError{Msg: fmt.Sprintf("the hard link's target %q does not exist", tarx.Clip(h.Link))})
+	case bytes.Equal(r.linkName, r.name):
+		return nil // its own target
+	case isNode && r.names.isDir(node):
+		return r.malformed(h, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link)))
+	}
+	if err := r.clear(dir, base); err != nil {
+		return r.refused(h, err)
+	}
+	if isNode {
+		// A symlink, which has two names now.
+		if _, err := r.names.add(dir, base, []byte(r.names.nodes[node].link), 0); err != nil {
+			return r.blame(h, err)
+		}
+	} else {
+		r.names.addLeaf(dir, base)
+		if name := r.keptHere(dir, base); name != "" {
+			k := &keptFile{dir: dir, err: errors.New("it is a hard link to a file that has passed")}
+			if other := r.kept[r.keptHere(from, last)]; other != nil {
+				k.data, k.err = other.data, other.err
+			}
+			r.kept[name] = k
+		}
+	}
+	o.Link = string(r.linkName)
+	for _, a := range h.Xattrs {
+		if string(a.Name) == tarx.XattrCapability {
+			r.capability(h, o, a)
+		}
+	}
+	return r.put(h, o)
+}
+
+// device says whether the entry is done with, left out.
+func (r *Rewriter) device(h *tarx.Header, o *tarx.OutHeader) (done bool, err error) {
+	// The kernel's dev_t has 12 bits for the major and 20 for the minor number.
+	if h.Major < 0 || h.Major >= 1<<12 || h.Minor < 0 || h.Minor >= 1<<20 {
+		return true, r.malformed(h, fmt.Errorf("device number %d:%d is out of range", h.Major, h.Minor))
+	}
+	switch r.opts.Devices {
+	case tarx.DevicesError:
+		return true, r.refused(h, fmt.Errorf("it is a %s", tarx.TypeName(h.Type)))
+	case tarx.DevicesSkip:
+		return true, r.skipDevice(h, fmt.Sprintf("%d:%d", h.Major, h.Minor))
+	}
+	o.Major, o.Minor = h.Major, h.Minor
+	return false, nil
+}
+
+func (r *Rewriter) skipDevice(h *tarx.Header, detail string) error {
+	kind := tarx.LossDevice
+	if strings.HasPrefix(string(r.full), "dev/") {
+		kind = tarx.LossDeviceInDev // the runtime mounts its own over it
+	}
+	r.losses.Add(kind, string(h.Name), r.p.Index, detail)
+	if r.skipped == nil {
+		r.skipped = make(map[string]struct{})
+	}
+	if len(r.skipped) >= tarx.MaxSkipped {
+		return r.refused(h, fmt.Errorf("there are more than %d devices that cannot be created", tarx.MaxSkipped))
+	}
+	r.skipped[string(r.full)] = struct{}{}
+	return nil
+}
+
+// nameMeta is for an entry that is neither file nor directory: the kernel lets
+// such have no user attributes, so that a reader could not set what OwnerRootless
+// needs.
+func (r *Rewriter) nameMeta(h *tarx.Header, o *tarx.OutHeader) {
+	if r.opts.Owner == tarx.OwnerRootless && (h.UID != 0 || h.GID != 0) {
+		r.losses.Add(tarx.LossOwner, string(h.Name), r.p.Index, fmt.Sprintf("%d:%d", h.UID, h.GID))
+	}
+	r.setXattrs(h, o)
+}
+
+// setXattrs takes over the attributes that may be kept.
+func (r *Rewriter) setXattrs(h *tarx.Header, o *tarx.OutHeader) {
+	o.Xattrs = r.xattrs[:0]
+	if r.opts.NoXattrs {
+		return
+	}
+	for _, a := range h.Xattrs {
+		switch class, loss := tarx.ClassifyXattr(string(a.Name), r.opts.Owner, r.shifted); {
+		case class == tarx.XattrCap && h.Type == tarx.TypeReg:
+			r.capability(h, o, a)
+		case class == tarx.XattrCap:
+			r.losses.Add(loss, string(h.Name), r.p.Index, "not a file")
+		case class == tarx.XattrSkip, h.Type != tarx.TypeReg && h.Type != tarx.TypeDir && bytes.HasPrefix(a.Name, []byte("user.")):
+			r.losses.Add(loss, string(h.Name), r.p.Index, string(a.Name))
+		default:
+			o.Xattrs = append(o.Xattrs, a)
+		}
+	}
+	r.xattrs = o.Xattrs
+}
+
+func (r *Rewriter) capability(h *tarx.Header, o *tarx.OutHeader, a tarx.Xattr) {
+	v, n, ok := tarx.ConvertCapability(a.Value, r.opts.CapRootID)
+	if !ok {
+		r.losses.Add(tarx.LossCapability, string(h.Name), r.p.Index, fmt.Sprintf("a value of %d bytes", len(a.Value)))
+		return
+	}
+	o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: a.Name, Value: bytes.Clone(v[:n])})
+}
+
+// put writes the header of an entry, or makes what it says an error of it.
+func (r *Rewriter) put(h *tarx.Header, o *tarx.OutHeader) error {
+	if err := r.header(o); err != nil {
+		return r.blame(h, err)
+	}
+	return nil
+}
+
+// header writes a header. The body that it announces has to follow.
+func (r *Rewriter) header(o *tarx.OutHeader) error {
+	if len(o.Name) >= unix.PathMax || o.Type == tarx.TypeLink && len(o.Link) >= unix.PathMax {
+		return ErrLongPath
+	}
+	b, stored, err := tarx.AppendHeader(r.buf[:0], o)
+	if err != nil {
+		return err
+	}
+	r.buf = b
+	r.owed = int64(len(b))
+	if err := r.write(b); err != nil {
+		return err
+	}
+	r.owed = stored + tarx.Padding(stored)
+	return nil
+}
+
+func (r *Rewriter) write(b []byte) error {
+	if r.werr == nil {
+		_, r.werr = r.out.Write(b)
+		r.owed -= int64(len(b))
+	}
+	return r.writeError()
+}
+
+func (r *Rewriter) flush() error {
+	if r.werr == nil {
+		r.werr = r.out.Flush()
+	}
+	return r.writeError()
+}
+
+func (r *Rewriter) writeError() error {
+	if r.werr != nil {
+		return fmt.Errorf("write archive: %w", r.werr)
+	}
+	return nil
+}
