@@ -14,6 +14,9 @@ import (
 	"golang.org/x/term"
 
 	"ocibundle/pipeline"
+	"ocibundle/pipeline/bundle"
+	"ocibundle/pipeline/decode"
+	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 )
@@ -39,7 +42,7 @@ func (p *program) main(c *cli.Context) error {
 	}
 	if o.config.Force {
 		// From inside a namespace a user's own containers cannot be seen.
-		if err := pipeline.CheckInUse(o.config.Output); err != nil {
+		if err := bundle.CheckInUse(o.config.Output); err != nil {
 			return err
 		}
 	}
@@ -68,12 +71,12 @@ func (p *program) main(c *cli.Context) error {
 		f.stdin = "the stream"
 	}
 	o.config.IDs = ids
-	o.config.Spec.Host = pipeline.Host(ids)
+	o.config.Spec.Host = host.Describe(ids)
 	if err := p.plan(&o.config.Spec, o.template, f); err != nil {
 		return err
 	}
 	o.config.Open = func() (io.ReadCloser, error) { return openStream(o.input) }
-	o.config.Progress = new(pipeline.Progress)
+	o.config.Progress = new(decode.Progress)
 	done := showProgress(p.stderr, o.progress, o.config.Progress)
 	run := pipeline.Run
 	if o.stream {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"ocibundle/pipeline"
+	"ocibundle/pipeline/check"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 )
@@ -60,7 +60,7 @@ func (p *program) check(dirs []string) error {
 	}
 	ctx, stop := signalContext()
 	defer stop()
-	found, err := pipeline.Check(ctx, pipeline.CheckConfig{Dir: dirs[0], IDs: ids})
+	found, err := check.Bundle(ctx, check.Config{Dir: dirs[0], IDs: ids})
 	if err != nil {
 		p.explain(err, ids)
 		return err
@@ -117,23 +117,23 @@ var findingHints = map[string]string{
 	specedit.FindingGroups:        "ocibundle edit DIR --remove /process/user/additionalGids, or run it with crun",
 	specedit.FindingCgroup:        "ocibundle edit DIR --remove PTR takes the limit out",
 	specedit.FindingUserNamespace: "make the bundle as the user who is to run it: --remap subid or --remap self",
-	pipeline.FindingConfig:        "ocibundle spec > DIR/config.json writes a new one",
-	pipeline.FindingRootfs:        "ocibundle edit DIR --set /root/path=rootfs names the bundle's own",
-	pipeline.FindingMountLink:     "ocibundle edit DIR --set /mounts/N/destination=PATH names what the link leads to",
-	pipeline.FindingMountEscape:   "ocibundle edit DIR --set /mounts/N/destination=PATH names a place in the rootfs",
-	pipeline.FindingBindSource:    "make the source, or take the mount out: ocibundle edit DIR --remove /mounts/N",
-	pipeline.FindingDeviceLink:    "remove the link from the rootfs, or mount a tmpfs on /dev",
-	pipeline.FindingCwd:           "ocibundle edit DIR --workdir DIRECTORY",
-	pipeline.FindingNoPath:        "ocibundle edit DIR --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-	pipeline.FindingNotFound:      "ocibundle edit DIR -- COMMAND ARG... sets another command",
-	pipeline.FindingNotRunnable:   "ocibundle edit DIR --user root runs it as the container's root",
-	pipeline.FindingInterpreter:   "the interpreter must be in the rootfs: a dynamically linked program brings its loader and libraries along",
-	pipeline.FindingArchitecture:  "an image for several platforms has it for this one: --image --platform OS/ARCH",
-	pipeline.FindingNamespace:     "a namespace lives no longer than its process, unless it is mounted: ocibundle edit DIR --net private",
-	pipeline.FindingSecurity:      "ocibundle edit DIR --remove PTR takes it out",
+	check.FindingConfig:           "ocibundle spec > DIR/config.json writes a new one",
+	check.FindingRootfs:           "ocibundle edit DIR --set /root/path=rootfs names the bundle's own",
+	check.FindingMountLink:        "ocibundle edit DIR --set /mounts/N/destination=PATH names what the link leads to",
+	check.FindingMountEscape:      "ocibundle edit DIR --set /mounts/N/destination=PATH names a place in the rootfs",
+	check.FindingBindSource:       "make the source, or take the mount out: ocibundle edit DIR --remove /mounts/N",
+	check.FindingDeviceLink:       "remove the link from the rootfs, or mount a tmpfs on /dev",
+	check.FindingCwd:              "ocibundle edit DIR --workdir DIRECTORY",
+	check.FindingNoPath:           "ocibundle edit DIR --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	check.FindingNotFound:         "ocibundle edit DIR -- COMMAND ARG... sets another command",
+	check.FindingNotRunnable:      "ocibundle edit DIR --user root runs it as the container's root",
+	check.FindingInterpreter:      "the interpreter must be in the rootfs: a dynamically linked program brings its loader and libraries along",
+	check.FindingArchitecture:     "an image for several platforms has it for this one: --image --platform OS/ARCH",
+	check.FindingNamespace:        "a namespace lives no longer than its process, unless it is mounted: ocibundle edit DIR --net private",
+	check.FindingSecurity:         "ocibundle edit DIR --remove PTR takes it out",
 	specedit.FindingRlimit:        "ocibundle edit DIR --ulimit NAME=SOFT:HARD sets a lower one",
-	pipeline.FindingOwner:         "the ids on disk and the mapping in config.json are made together: extract it again with --remap or --uidmap",
-	pipeline.FindingParent:        "chmod o+x lets others through a directory",
-	pipeline.FindingForbidden:     "see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)",
+	check.FindingOwner:            "the ids on disk and the mapping in config.json are made together: extract it again with --remap or --uidmap",
+	check.FindingParent:           "chmod o+x lets others through a directory",
+	check.FindingForbidden:        "see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)",
 	specedit.FindingMapping:       "a mapping is in /linux/uidMappings and /linux/gidMappings; the caller's ids are in /etc/subuid and /etc/subgid",
 }

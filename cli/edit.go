@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"ocibundle/pipeline"
+	"ocibundle/pipeline/bundle"
 )
 
 // editCommand edits a bundle.
@@ -19,8 +19,8 @@ func (p *program) editCommand(positional []string) error {
 	if len(edits) == 0 {
 		return usagef("nothing to edit").hint("ocibundle edit %s --env K=V, or any other edit flag", positional[0])
 	}
-	warnings, err := pipeline.EditBundle(positional[0], edits)
-	if errors.Is(err, pipeline.ErrNotBundle) {
+	warnings, err := bundle.Edit(positional[0], edits)
+	if errors.Is(err, bundle.ErrNotBundle) {
 		return &usageError{msg: fmt.Sprintf("edit %q", positional[0]), err: err, hints: []string{"name the directory that ocibundle -o made"}}
 	}
 	if err != nil {

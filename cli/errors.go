@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ocibundle/pipeline"
+	"ocibundle/pipeline/bundle"
+	"ocibundle/pipeline/decode"
+	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
@@ -68,9 +71,9 @@ func status(err error) (code int, hints []string) {
 		sig    *signalError
 		edit   *specedit.EditError
 		ns     *userns.Error
-		dest   *pipeline.DestinationError
-		bundle *pipeline.BundleError
-		images *pipeline.SeveralImagesError
+		dest   *bundle.DestinationError
+		bundle *bundle.Error
+		images *image.SeveralImagesError
 		check  *checkError
 
 		accounts *pipeline.AccountsError
@@ -121,34 +124,34 @@ func status(err error) (code int, hints []string) {
 // accountsHint is for account files that cannot be had from a stream.
 const accountsHint = `names can be done without: --set '/process/user={"uid":UID,"gid":GID}', or -o DIR looks them up in the files`
 
-func destinationStatus(e *pipeline.DestinationError) (int, []string) {
+func destinationStatus(e *bundle.DestinationError) (int, []string) {
 	switch e.Kind {
-	case pipeline.DestHere:
+	case bundle.DestHere:
 		return exitUsage, []string{"name a directory that is yet to be made, as in -o redis"}
-	case pipeline.DestMount:
+	case bundle.DestMount:
 		return exitUsage, []string{"name a directory below it, as in -o " + strings.TrimRight(e.Dir, "/") + "/bundle"}
-	case pipeline.DestExists:
+	case bundle.DestExists:
 		return exitDest, []string{"-f (--force) replaces a bundle that is there"}
-	case pipeline.DestStranger:
+	case bundle.DestStranger:
 		return exitDest, []string{"--force replaces a directory that holds nothing but config.json and rootfs; move the rest away"}
-	case pipeline.DestNotBundle:
+	case bundle.DestNotBundle:
 		return exitDest, []string{"--force replaces bundles only; remove it, or name another directory with -o"}
-	case pipeline.DestInUse:
+	case bundle.DestInUse:
 		return exitDest, []string{"stop the container first, or name another directory with -o"}
 	}
 	return exitDest, nil
 }
 
-func bundleStatus(e *pipeline.BundleError) (int, []string) {
+func bundleStatus(e *bundle.Error) (int, []string) {
 	switch e.Kind {
-	case pipeline.BundleNone:
+	case bundle.None:
 		if errors.Is(e, fs.ErrNotExist) {
 			return exitUsage, nil
 		}
 		return exitUsage, []string{"a bundle is a directory with rootfs and a config.json that has an ociVersion"}
-	case pipeline.BundleMounted:
+	case bundle.Mounted:
 		return exitDest, []string{"unmount it first: umount " + e.Detail}
-	case pipeline.BundleInUse:
+	case bundle.InUse:
 		return exitDest, []string{"stop the container first"}
 	}
 	return exitDest, nil
@@ -195,7 +198,7 @@ func refusedHints(err error) []string {
 	if errors.Is(err, rewrite.ErrReplaced) || errors.Is(err, rewrite.ErrLongPath) {
 		return []string{"-o DIR makes it; tar -C DIR -c rootfs config.json packs the bundle then"}
 	}
-	var platform *pipeline.PlatformError
+	var platform *image.PlatformError
 	if errors.As(err, &platform) {
 		for _, have := range platform.Have {
 			if have.OS == "linux" {
@@ -204,7 +207,7 @@ func refusedHints(err error) []string {
 		}
 		return nil
 	}
-	var window *pipeline.WindowError
+	var window *decode.WindowError
 	if errors.As(err, &window) {
 		return []string{"decode it on the way: " + window.Format + " -dc FILE | ocibundle ..."}
 	}
@@ -212,7 +215,7 @@ func refusedHints(err error) []string {
 }
 
 func isBlobDigest(err error) bool {
-	_, ok := errors.AsType[*pipeline.BlobDigestError](err)
+	_, ok := errors.AsType[*image.BlobDigestError](err)
 	return ok
 }
 
@@ -222,7 +225,7 @@ func malformedHints(err error) []string {
 		return []string{"--image reads what docker save, podman save and their like write", "docker export CONTAINER writes a container's filesystem"}
 	case isBlobDigest(err):
 		return []string{"the archive was damaged or changed on the way; save the image again"}
-	case errors.Is(err, pipeline.ErrNoImage):
+	case errors.Is(err, image.ErrNotImage):
 		return []string{"--image reads what docker save, podman save and their like write", "without --image, what docker export writes is read"}
 	case errors.Is(err, tarx.ErrEmpty):
 		return []string{"the command in front of the pipe wrote nothing; look at what it says"}

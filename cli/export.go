@@ -8,7 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"ocibundle/pipeline"
+	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/userns"
 )
 
@@ -32,7 +32,7 @@ func (p *program) export(dirs []string) error {
 	}
 	// A signal ends it where it is: there is nothing to clean up, and a write to
 	// a full pipe cannot be called off.
-	rep, err := pipeline.Export(context.Background(), pipeline.ExportConfig{Dir: dirs[0], Out: p.stdout, IDs: ids})
+	rep, err := bundle.Export(context.Background(), bundle.ExportConfig{Dir: dirs[0], Out: p.stdout, IDs: ids})
 	if err != nil {
 		p.explain(err, ids)
 		return err

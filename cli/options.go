@@ -10,6 +10,7 @@ import (
 	"github.com/moby/sys/user"
 
 	"ocibundle/pipeline"
+	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
@@ -105,7 +106,7 @@ func readOptions(rec *record) (*options, error) {
 	}
 	o.config.Image = rec.is("image")
 	if v, ok := rec.last("platform"); ok {
-		p, err := pipeline.ParsePlatform(v)
+		p, err := image.ParsePlatform(v)
 		if err != nil {
 			return nil, usagef("--platform %q: %v", v, err).hint("a platform is one such as linux/amd64 or linux/arm/v7")
 		}

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/term"
 
 	"ocibundle/pipeline"
+	"ocibundle/pipeline/decode"
+	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
@@ -96,7 +98,7 @@ func importSummary(im specedit.ImageImport) *jsonImport {
 	return s
 }
 
-func imageText(i *pipeline.Image) string {
+func imageText(i *image.Image) string {
 	return fmt.Sprintf("%s %s for %s, %d layers", cmp.Or(strings.Join(i.Names, " = "), "without a name"), i.Digest, i.Platform, i.Layers)
 }
 
@@ -173,7 +175,7 @@ func writeJSON(w io.Writer, v any) error {
 }
 
 // showProgress draws a line on w until the function that it returns is called.
-func showProgress(w io.Writer, when string, p *pipeline.Progress) func() {
+func showProgress(w io.Writer, when string, p *decode.Progress) func() {
 	f, isFile := w.(*os.File)
 	if when == "never" || when == "auto" && !(isFile && term.IsTerminal(int(f.Fd()))) {
 		return func() {}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"ocibundle/pipeline"
+	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/userns"
 )
 
@@ -21,7 +21,7 @@ func (p *program) rm(dirs []string) error {
 		return usagef("no bundle was named").hint("ocibundle rm DIR removes the bundle DIR")
 	}
 	// From inside the namespace a user's own containers cannot be seen.
-	if err := pipeline.CheckInUse(dirs...); err != nil {
+	if err := bundle.CheckInUse(dirs...); err != nil {
 		return err
 	}
 	ids, err := userns.Enter(context.Background(), userns.Request{Mode: userns.ModeWidest})
@@ -30,7 +30,7 @@ func (p *program) rm(dirs []string) error {
 	}
 	ctx, stop := signalContext()
 	defer stop()
-	err = pipeline.Remove(ctx, dirs, pipeline.RemoveOptions{AbsentOK: p.rec.is("force")})
+	err = bundle.Remove(ctx, dirs, bundle.RemoveOptions{AbsentOK: p.rec.is("force")})
 	p.explain(err, ids)
 	return err
 }

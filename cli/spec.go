@@ -7,7 +7,7 @@ import (
 	"github.com/moby/sys/user"
 	"github.com/urfave/cli/v2"
 
-	"ocibundle/pipeline"
+	"ocibundle/pipeline/host"
 	"ocibundle/specedit"
 )
 
@@ -35,7 +35,7 @@ func (p *program) specCommand(positional []string) error {
 			hint("--template %s reads a config to begin with", positional[0])
 	}
 	f := &files{}
-	plan := specedit.Plan{Host: specedit.Host{CgroupV2: pipeline.UnifiedCgroups()}}
+	plan := specedit.Plan{Host: specedit.Host{CgroupV2: host.UnifiedCgroups()}}
 	if p.rec.is("rootless") {
 		plan.Host.Rootless = true
 		plan.Host.Mapping = user.IdentityMapping{

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ocibundle/pipeline/decode"
+	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
@@ -51,12 +53,12 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	if c.IDs.Mode == userns.ModeSelf {
 		o.Owner = tarx.OwnerRootless
 	}
-	c.Spec.Host = Host(c.IDs)
+	c.Spec.Host = host.Describe(c.IDs)
 	if err := c.check(res); err != nil {
 		return nil, err
 	}
 	// To open a FIFO waits for somebody who writes to it (fifo(7)).
-	stream, err := await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
+	stream, err := decode.Await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
 	if err != nil {
 		return nil, err
 	}
@@ -73,17 +75,17 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 		}
 	}()
 	if c.Progress == nil {
-		c.Progress = new(Progress)
+		c.Progress = new(decode.Progress)
 	}
-	in, err := openInput(ctx, stream, inputOptions{sha256: c.SHA256, maxBytes: c.MaxBytes, progress: c.Progress})
+	in, err := decode.Open(ctx, stream, decode.Options{SHA256: c.SHA256, MaxBytes: c.MaxBytes, Progress: c.Progress})
 	if err != nil {
 		return nil, err
 	}
-	defer in.close()
-	if err := out.Rewrite(ctx, in.out); err != nil {
+	defer in.Close()
+	if err := out.Rewrite(ctx, in.Out); err != nil {
 		return nil, err
 	}
-	if err := in.finish(c.SHA256); err != nil {
+	if err := in.Finish(c.SHA256); err != nil {
 		return nil, err
 	}
 	if (out.Has("oci-layout") || out.Has("manifest.json")) && !out.Has("etc") && !out.Has("proc") {

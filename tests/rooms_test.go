@@ -33,17 +33,25 @@ const module = "ocibundle"
 // rooms lists the rooms and what each may import of the others. The command
 // line knows all of them: it maps their typed errors to exit codes.
 var rooms = map[string][]string{
-	"":                {"cli"},
-	"cli":             {"pipeline", "pipeline/userns", "specedit", "tarx", "tarx/extract", "tarx/rewrite"},
-	"pipeline":        {"pipeline/userns", "specedit", "tarx", "tarx/extract", "tarx/export", "tarx/remove", "tarx/rewrite"},
+	"":    {"cli"},
+	"cli": {"pipeline", "pipeline/bundle", "pipeline/check", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
+
+	"pipeline":        {"pipeline/bundle", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
+	"pipeline/bundle": {"pipeline/host", "pipeline/userns", "specedit", "tarx", "tarx/export", "tarx/handle", "tarx/remove"},
+	"pipeline/check":  {"pipeline/bundle", "pipeline/host", "pipeline/userns", "specedit", "tarx", "tarx/handle"},
+	"pipeline/decode": {"tarx"},
+	"pipeline/host":   {"pipeline/userns", "specedit"},
+	"pipeline/image":  {"pipeline/decode", "specedit", "tarx", "tarx/extract", "tarx/handle"},
 	"pipeline/userns": nil,
-	"specedit":        nil,
-	"tarx":            nil,
-	"tarx/handle":     nil,
-	"tarx/extract":    {"tarx", "tarx/handle", "tarx/remove"},
-	"tarx/export":     {"tarx", "tarx/handle"},
-	"tarx/remove":     {"tarx/handle"},
-	"tarx/rewrite":    {"tarx"},
+
+	"specedit": nil,
+
+	"tarx":         nil,
+	"tarx/handle":  nil,
+	"tarx/extract": {"tarx", "tarx/handle", "tarx/remove"},
+	"tarx/export":  {"tarx", "tarx/handle"},
+	"tarx/remove":  {"tarx/handle"},
+	"tarx/rewrite": {"tarx"},
 }
 
 // aliens lists what a room is not to know of, by the import path or a part of it up

@@ -5,6 +5,7 @@ package handle
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strconv"
 	"unsafe"
 
@@ -144,4 +145,13 @@ func NextDirent(buf []byte) (name string, kind uint8, rest []byte) {
 		raw = raw[:i]
 	}
 	return string(raw), buf[unsafe.Offsetof(d.Type)], buf[length:]
+}
+
+// Cause takes the operation and path, which the message has already, off an
+// error.
+func Cause(err error) error {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		return pe.Err
+	}
+	return err
 }

@@ -1,0 +1,109 @@
+package image
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/google/go-containerregistry/pkg/v1"
+
+	"ocibundle/pipeline/decode"
+	"ocibundle/tarx"
+	"ocibundle/tarx/extract"
+)
+
+// ExtractLayer puts one layer onto the tree. The first reading verifies it, and
+// takes away what it hides; the lowest layer hides nothing, and is made in the
+// same reading. What has been verified lies where nobody else can change it.
+func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
+	first := x.Whiteouts
+	if lowest {
+		first = x.Layer
+	}
+	if err := a.verifyLayer(l, limit, left, func(r io.Reader) error { return first(ctx, r) }); err != nil || lowest {
+		return err
+	}
+	in, err := decode.New(a.open(l.Member), decode.Options{})
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return x.Layer(ctx, in.Out)
+}
+
+// verifyLayer has f read a layer and compares its digests with those announced.
+func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, f func(io.Reader) error) error {
+	var raw *decode.Digester
+	var src io.Reader = a.open(l.Member)
+	if l.digest.Hex != "" && l.digest != l.DiffID {
+		h, err := v1.Hasher(l.digest.Algorithm)
+		if err != nil {
+			return err
+		}
+		raw = decode.NewDigester(src, h)
+		src = raw
+	}
+	in, err := decode.New(src, decode.Options{})
+	if err != nil {
+		return a.blameBlob(l, err)
+	}
+	defer in.Close()
+	h, err := v1.Hasher(l.DiffID.Algorithm)
+	if err != nil {
+		return err
+	}
+	diff := decode.NewDigester(in.Out, h)
+	var out io.Reader = diff
+	var limited *decode.LimitReader
+	if limit > 0 {
+		limited = &decode.LimitReader{R: diff, Limit: limit, Left: *left}
+		out = limited
+	}
+	if err := f(out); err != nil {
+		return a.blameBlob(l, err)
+	}
+	if limited != nil {
+		*left = limited.Left
+	}
+	if err := in.Finish(""); err != nil {
+		return a.blameBlob(l, err)
+	}
+	if raw != nil {
+		if err := compare(l.digest, raw.Sum()); err != nil {
+			return err
+		}
+	}
+	return compare(l.DiffID, diff.Sum())
+}
+
+// blameBlob tells a broken archive from a broken layer: err is what a layer
+// with another digest looks like too.
+func (a *Archive) blameBlob(l Layer, err error) error {
+	if l.digest.Hex == "" || !errors.Is(err, tarx.ErrMalformed) {
+		return err
+	}
+	if derr := a.verifyBlob(l.Member, l.digest); derr != nil {
+		return derr
+	}
+	return err
+}
+
+func compare(want v1.Hash, got string) error {
+	if want.Hex != got {
+		return &BlobDigestError{Want: want.String(), Got: want.Algorithm + ":" + got}
+	}
+	return nil
+}
+
+func (a *Archive) verifyBlob(m tarx.Member, want v1.Hash) error {
+	h, err := v1.Hasher(want.Algorithm)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(h, a.open(m)); err != nil {
+		return fmt.Errorf("read the spooled image: %w", err)
+	}
+	return compare(want, hex.EncodeToString(h.Sum(nil)))
+}
