@@ -77,13 +77,15 @@ func blame(label string, err error) error {
 		}
 		return e
 	}
+	if e, ok := errors.AsType[*treeError](err); ok {
+		return &EditError{Label: label, Pointer: e.Pointer, Problem: e.Problem}
+	}
 	return &EditError{Label: label, Err: err}
 }
 
 // Doc is a config while it is being edited.
 type Doc struct {
-	root  *node
-	by    string // label of the edit at work
+	tree
 	base  string // label of what the edits started from; empty: a built-in template
 	host  Host
 	users UserLookup
@@ -144,8 +146,8 @@ func (d *Doc) run(e Edit) error {
 }
 
 // get returns the value at a path of plain member names, or nil.
-func (d *Doc) get(path ...string) *node {
-	n := d.root
+func (t *tree) get(path ...string) *node {
+	n := t.root
 	for _, name := range path {
 		n = n.member(name)
 	}
@@ -153,57 +155,57 @@ func (d *Doc) get(path ...string) *node {
 }
 
 // text returns the string at a path, "" where there is none.
-func (d *Doc) text(path ...string) string {
-	s, _ := d.get(path...).str()
+func (t *tree) text(path ...string) string {
+	s, _ := t.get(path...).str()
 	return s
 }
 
 // object returns the object at a path, which is made where it is missing.
-func (d *Doc) object(path ...string) (*node, error) {
-	n := d.root
+func (t *tree) object(path ...string) (*node, error) {
+	n := t.root
 	for i, name := range path {
 		if n.kind != kindObject {
-			return nil, &EditError{Pointer: pointerOf(path[:i]...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
+			return nil, &treeError{Pointer: pointerOf(path[:i]...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
 		}
 		m := n.obj[name]
 		if m == nil {
-			m = newObject(d.by)
+			m = newObject(t.by)
 			n.setMember(name, m)
 		}
 		n = m
 	}
 	if n.kind != kindObject {
-		return nil, &EditError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
+		return nil, &treeError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
 	}
 	return n, nil
 }
 
 // array returns the array at a path, which is made where it is missing.
-func (d *Doc) array(path ...string) (*node, error) {
+func (t *tree) array(path ...string) (*node, error) {
 	last := len(path) - 1
-	parent, err := d.object(path[:last]...)
+	parent, err := t.object(path[:last]...)
 	if err != nil {
 		return nil, err
 	}
 	n := parent.obj[path[last]]
 	if n == nil {
-		n = newArray(d.by)
+		n = newArray(t.by)
 		parent.setMember(path[last], n)
 	}
 	if n.kind != kindArray {
-		return nil, &EditError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an array is wanted", n.kind)}
+		return nil, &treeError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an array is wanted", n.kind)}
 	}
 	return n, nil
 }
 
 // put writes a Go value at a path of member names, parents included.
-func (d *Doc) put(value any, path ...string) error {
+func (t *tree) put(value any, path ...string) error {
 	last := len(path) - 1
-	parent, err := d.object(path[:last]...)
+	parent, err := t.object(path[:last]...)
 	if err != nil {
 		return err
 	}
-	n, err := fromGo(value, d.by)
+	n, err := fromGo(value, t.by)
 	if err != nil {
 		return err
 	}
@@ -212,21 +214,21 @@ func (d *Doc) put(value any, path ...string) error {
 }
 
 // drop removes what is at a path of member names, if anything is.
-func (d *Doc) drop(path ...string) {
+func (t *tree) drop(path ...string) {
 	last := len(path) - 1
-	if parent := d.get(path[:last]...); parent != nil && parent.kind == kindObject {
-		parent.removeMember(path[last], d.by)
+	if parent := t.get(path[:last]...); parent != nil && parent.kind == kindObject {
+		parent.removeMember(path[last], t.by)
 	}
 }
 
 // upsert puts a value into an array of objects in the place of the elements
 // whose member key has the same value, or at the end.
-func (d *Doc) upsert(key string, value any, path ...string) error {
-	list, err := d.array(path...)
+func (t *tree) upsert(key string, value any, path ...string) error {
+	list, err := t.array(path...)
 	if err != nil {
 		return err
 	}
-	n, err := fromGo(value, d.by)
+	n, err := fromGo(value, t.by)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ func ApplyPatch(doc, patch []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Doc{root: root}
+	d := &Doc{tree: tree{root: root, schema: specSchema{}}}
 	if err := d.run(e); err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func ApplyEdits(doc []byte, edits ...Edit) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Doc{root: root, users: noRootfs{}}
+	d := &Doc{tree: tree{root: root, schema: specSchema{}}, users: noRootfs{}}
 	for _, e := range edits {
 		if err := d.run(e); err != nil {
 			return nil, err

@@ -75,7 +75,7 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 		}
 		return nil, found
 	}
-	d := &Doc{root: root, host: host}
+	d := &Doc{tree: tree{root: root}, host: host}
 	for _, r := range d.refusals() {
 		found = append(found, Finding{Code: r.code, Pointer: r.pointer, Message: r.message})
 	}

@@ -2,7 +2,6 @@ package specedit
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,13 +98,13 @@ func parsePatch(patch []byte) ([]operation, error) {
 		return nil, fmt.Errorf("read the patch: %w", err)
 	}
 	if root.kind != kindArray {
-		return nil, &EditError{Problem: fmt.Sprintf("an RFC 6902 patch is an array of operations, this is %s", root.kind)}
+		return nil, &treeError{Problem: fmt.Sprintf("an RFC 6902 patch is an array of operations, this is %s", root.kind)}
 	}
 	ops := make([]operation, 0, len(root.list))
 	for i, n := range root.list {
 		o, err := parseOperation(n)
 		if err != nil {
-			return nil, &EditError{Problem: fmt.Sprintf("operation %d: %v", i, err)}
+			return nil, &treeError{Problem: fmt.Sprintf("operation %d: %v", i, err)}
 		}
 		ops = append(ops, o)
 	}
@@ -156,40 +155,40 @@ func parseOperation(n *node) (operation, error) {
 	return o, nil
 }
 
-func (d *Doc) operate(o operation) error {
+func (t *tree) operate(o operation) error {
 	switch o.op {
 	case "add":
-		return d.add(o.path, o.value.clone(d.by))
+		return t.add(o.path, o.value.clone(t.by))
 	case "replace":
-		p, err := d.existing(o.path)
+		p, err := t.existing(o.path)
 		if err != nil {
 			return err
 		}
-		d.write(p, o.value.clone(d.by))
+		t.write(p, o.value.clone(t.by))
 		return nil
 	case "remove":
-		p, err := d.existing(o.path)
+		p, err := t.existing(o.path)
 		if err != nil {
 			return err
 		}
-		return d.take(p)
+		return t.take(p)
 	case "test":
-		p, err := d.existing(o.path)
+		p, err := t.existing(o.path)
 		if err != nil {
 			return err
 		}
 		if !p.value.equal(o.value) {
-			return &EditError{Pointer: p.String(), Problem: fmt.Sprintf("is %s, not %s", brief(p.value), brief(o.value))}
+			return &treeError{Pointer: p.String(), Problem: fmt.Sprintf("is %s, not %s", brief(p.value), brief(o.value))}
 		}
 		return nil
 	case "copy":
-		from, err := d.existing(o.from)
+		from, err := t.existing(o.from)
 		if err != nil {
 			return err
 		}
-		return d.add(o.path, from.value.clone(d.by))
+		return t.add(o.path, from.value.clone(t.by))
 	case "move":
-		return d.move(o.from, o.path)
+		return t.move(o.from, o.path)
 	}
 	return fmt.Errorf("unknown operation %q", o.op)
 }
@@ -205,8 +204,8 @@ func brief(n *node) string {
 }
 
 // add inserts into an array, and writes a member of an object.
-func (d *Doc) add(pointer string, v *node) error {
-	p, err := d.find(pointer)
+func (t *tree) add(pointer string, v *node) error {
+	p, err := t.find(pointer)
 	if err != nil {
 		return err
 	}
@@ -215,15 +214,15 @@ func (d *Doc) add(pointer string, v *node) error {
 		p.parent.list = append(list[:p.index:p.index], append([]*node{v}, list[p.index:]...)...)
 		return nil
 	}
-	d.write(p, v)
+	t.write(p, v)
 	return nil
 }
 
 // write puts a value in the place of what is there.
-func (d *Doc) write(p *place, v *node) {
+func (t *tree) write(p *place, v *node) {
 	switch {
 	case p.parent == nil:
-		d.root = v
+		t.root = v
 	case p.parent.kind == kindObject:
 		p.parent.setMember(p.name, v)
 	default:
@@ -232,24 +231,24 @@ func (d *Doc) write(p *place, v *node) {
 }
 
 // take removes what is at a place.
-func (d *Doc) take(p *place) error {
+func (t *tree) take(p *place) error {
 	switch {
 	case p.parent == nil:
-		return &EditError{Problem: "the whole document cannot be removed"}
+		return &treeError{Problem: "the whole document cannot be removed"}
 	case p.parent.kind == kindObject:
-		p.parent.removeMember(p.name, d.by)
+		p.parent.removeMember(p.name, t.by)
 	default:
 		p.parent.list = append(p.parent.list[:p.index:p.index], p.parent.list[p.index+1:]...)
 	}
 	return nil
 }
 
-func (d *Doc) move(from, to string) error {
-	p, err := d.existing(from)
+func (t *tree) move(from, to string) error {
+	p, err := t.existing(from)
 	if err != nil {
 		return err
 	}
-	target, err := d.find(to)
+	target, err := t.find(to)
 	if err != nil && len(p.path) == 0 {
 		return err
 	}
@@ -259,63 +258,59 @@ func (d *Doc) move(from, to string) error {
 			inside = inside && target.path[i] == p.path[i]
 		}
 		if inside && len(target.path) > len(p.path) {
-			return &EditError{Pointer: p.String(), Problem: fmt.Sprintf("cannot be moved into itself (%s)", target)}
+			return &treeError{Pointer: p.String(), Problem: fmt.Sprintf("cannot be moved into itself (%s)", target)}
 		}
 		if inside {
 			return nil // onto itself: nothing moves, not even within its parent
 		}
 	}
-	if err := d.take(p); err != nil {
+	if err := t.take(p); err != nil {
 		return err
 	}
 	// The target is looked for again: what was taken away may have moved it.
-	return d.add(to, p.value.clone(d.by))
+	return t.add(to, p.value.clone(t.by))
 }
 
 // set writes a value and creates its parents.
-func (d *Doc) set(pointer string, v *node) error {
+func (t *tree) set(pointer string, v *node) error {
 	segments, err := splitRaw(pointer)
 	if err != nil {
 		return err
 	}
-	p := &place{value: d.root}
+	p := &place{value: t.root}
 	for len(segments) > 0 {
 		if p.value == nil {
-			made := d.container(p.path, segments[0])
-			d.place(p, made)
+			made := t.container(p.path, segments[0])
+			t.place(p, made)
 			p.value = made
 		}
 		if p, segments, err = p.step(segments); err != nil {
 			return err
 		}
 	}
-	d.place(p, v)
+	t.place(p, v)
 	return nil
 }
 
 // place writes a value where p leads, past the end of an array too.
-func (d *Doc) place(p *place, v *node) {
+func (t *tree) place(p *place, v *node) {
 	if p.parent != nil && p.parent.kind == kindArray && p.index == len(p.parent.list) {
 		p.parent.list = append(p.parent.list, v)
 		return
 	}
-	d.write(p, v)
+	t.write(p, v)
 }
 
 // container makes the missing parent of a segment.
-func (d *Doc) container(path []string, next string) *node {
-	if t := typeAt(path); t != nil {
-		switch t.Kind() {
-		case reflect.Slice, reflect.Array:
-			return newArray(d.by)
-		case reflect.Map, reflect.Struct:
-			return newObject(d.by)
-		}
+func (t *tree) container(path []string, next string) *node {
+	made := kindNull
+	if t.schema != nil {
+		made = t.schema.Container(path)
 	}
-	if next == "-" || next == "0" {
-		return newArray(d.by)
+	if made == kindArray || made == kindNull && (next == "-" || next == "0") {
+		return newArray(t.by)
 	}
-	return newObject(d.by)
+	return newObject(t.by)
 }
 
 // MergePatch is an RFC 7386 merge patch.
@@ -363,8 +358,11 @@ func Diff(a, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the second document: %w", err)
 	}
-	return operationNodes(appendDiff(nil, "", from, to)...).encode(), nil
+	return diff(from, to).encode(), nil
 }
+
+// diff is the patch that makes b out of a.
+func diff(a, b *node) *node { return operationNodes(appendDiff(nil, "", a, b)...) }
 
 func appendDiff(ops []operation, path string, a, b *node) []operation {
 	if a.equal(b) && sameText(a, b) {

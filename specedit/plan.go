@@ -97,7 +97,7 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 	if err := checkMapping(p.Host); err != nil {
 		return nil, err
 	}
-	d := &Doc{host: p.Host, users: users}
+	d := &Doc{tree: tree{schema: specSchema{}}, host: p.Host, users: users}
 	if p.Base != nil {
 		d.base = p.baseLabel()
 		root, err := parse(p.Base, d.base)

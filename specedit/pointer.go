@@ -2,7 +2,6 @@ package specedit
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,17 +57,63 @@ func splitRaw(pointer string) ([]string, error) {
 		return nil, nil
 	}
 	if pointer[0] != '/' {
-		return nil, &EditError{Pointer: pointer, Problem: fmt.Sprintf("a pointer starts with \"/\": did you mean /%s?", pointer)}
+		return nil, &treeError{Pointer: pointer, Problem: fmt.Sprintf("a pointer starts with \"/\": did you mean /%s?", pointer)}
 	}
 	segments := strings.Split(pointer[1:], "/")
 	for _, s := range segments {
 		for i := range len(s) {
 			if s[i] == '~' && (i+1 == len(s) || s[i+1] != '0' && s[i+1] != '1') {
-				return nil, &EditError{Pointer: pointer, Problem: "in a pointer \"~\" is written ~0, and \"/\" within a name ~1"}
+				return nil, &treeError{Pointer: pointer, Problem: "in a pointer \"~\" is written ~0, and \"/\" within a name ~1"}
 			}
 		}
 	}
 	return segments, nil
+}
+
+// treeError is what a pointer, a patch or a document asks for that cannot be had.
+type treeError struct {
+	Pointer string // RFC 6901 pointer of what it is about, "" for no one place
+	Problem string // what was found and what is wanted
+}
+
+func (e *treeError) Error() string {
+	if e.Pointer == "" {
+		return e.Problem
+	}
+	return e.Pointer + ": " + e.Problem
+}
+
+// schema is what a tree's specification knows, for suggestions and for parents that
+// are to be made.
+type schema interface {
+	// Members lists the names that the object at a path may have.
+	Members(path []string) []string
+	// Elsewhere is the pointer of the one place where a name stands, "" for none.
+	Elsewhere(name string) string
+	// Container says what is at a path: an array, an object, or kindNull for
+	// neither.
+	Container(path []string) kind
+}
+
+// tree is a document that is being changed.
+type tree struct {
+	root   *node
+	by     string // label of the edit at work, for what it writes
+	schema schema // nil: nothing is known
+}
+
+func (t *tree) members(path []string) []string {
+	if t.schema == nil {
+		return nil
+	}
+	return t.schema.Members(path)
+}
+
+func (t *tree) elsewhere(name string) string {
+	if t.schema == nil {
+		return ""
+	}
+	return t.schema.Elsewhere(name)
 }
 
 // place is where a pointer leads: a member or element of parent, which need
@@ -84,15 +129,15 @@ type place struct {
 func (p *place) String() string { return pointerOf(p.path...) }
 
 // find resolves a pointer. Every segment but the last must exist.
-func (d *Doc) find(pointer string) (*place, error) {
+func (t *tree) find(pointer string) (*place, error) {
 	segments, err := splitRaw(pointer)
 	if err != nil {
 		return nil, err
 	}
-	p := &place{value: d.root}
+	p := &place{value: t.root}
 	for len(segments) > 0 {
 		if p.value == nil {
-			return nil, d.missing(p, pointer, segments)
+			return nil, t.missing(p, pointer, segments)
 		}
 		p, segments, err = p.step(segments)
 		if err != nil {
@@ -130,7 +175,7 @@ func (p *place) step(segments []string) (*place, []string, error) {
 		} else {
 			i, err := arrayIndex(unescaper.Replace(segment), len(p.value.list))
 			if err != nil {
-				return nil, nil, &EditError{Pointer: p.String() + "/" + segment, Problem: err.Error()}
+				return nil, nil, &treeError{Pointer: p.String() + "/" + segment, Problem: err.Error()}
 			}
 			next.index = i
 		}
@@ -142,7 +187,7 @@ func (p *place) step(segments []string) (*place, []string, error) {
 		}
 		return next, rest, nil
 	}
-	return nil, nil, &EditError{Pointer: pointerOf(p.path...), Problem: fmt.Sprintf("is %s, which has no member %q", p.value.kind, unescaper.Replace(segments[0]))}
+	return nil, nil, &treeError{Pointer: pointerOf(p.path...), Problem: fmt.Sprintf("is %s, which has no member %q", p.value.kind, unescaper.Replace(segments[0]))}
 }
 
 // arrayIndex reads an index as RFC 6901, section 4 spells it: no sign, no
@@ -176,7 +221,7 @@ func (p *place) selectElement(segment string) (int, error) {
 	inner := strings.TrimSuffix(strings.TrimPrefix(segment, "["), "]")
 	key, want, ok := strings.Cut(inner, "=")
 	if !ok || len(inner) != len(segment)-2 {
-		return 0, &EditError{Pointer: p.String() + "/" + segment, Problem: "a selector is written [key=value]"}
+		return 0, &treeError{Pointer: p.String() + "/" + segment, Problem: "a selector is written [key=value]"}
 	}
 	key, want = unescaper.Replace(key), unescaper.Replace(want)
 	var found []int
@@ -197,7 +242,7 @@ func (p *place) selectElement(segment string) (int, error) {
 	if len(found) == 1 {
 		return found[0], nil
 	}
-	e := &EditError{Pointer: p.String() + "/" + segment}
+	e := &treeError{Pointer: p.String() + "/" + segment}
 	switch {
 	case len(found) > 1:
 		var at []string
@@ -235,21 +280,21 @@ func (n *node) memberNames() []string {
 }
 
 // existing resolves a pointer whose last segment must exist too.
-func (d *Doc) existing(pointer string) (*place, error) {
-	p, err := d.find(pointer)
+func (t *tree) existing(pointer string) (*place, error) {
+	p, err := t.find(pointer)
 	if err != nil {
 		return nil, err
 	}
 	if p.value == nil {
-		return nil, d.missing(p, pointer, nil)
+		return nil, t.missing(p, pointer, nil)
 	}
 	return p, nil
 }
 
 // missing says that nothing is at p, and what was probably meant. rest is
 // what the pointer goes on with.
-func (d *Doc) missing(p *place, pointer string, rest []string) error {
-	e := &EditError{Pointer: p.String(), Problem: "does not exist"}
+func (t *tree) missing(p *place, pointer string, rest []string) error {
+	e := &treeError{Pointer: p.String(), Problem: "does not exist"}
 	if p.parent.kind == kindArray {
 		e.Problem = "is past the end: the array has " + count(len(p.parent.list), "element")
 		return e
@@ -267,27 +312,14 @@ func (d *Doc) missing(p *place, pointer string, rest []string) error {
 		e.Problem += fmt.Sprintf(": did you mean %s%s?", pointerOf(append(slices.Clone(parents), s)...), tail)
 		return e
 	}
-	if s := nearest(p.name, knownMembers(parents)); s != "" && s != p.name {
+	if s := nearest(p.name, t.members(parents)); s != "" && s != p.name {
 		e.Problem += fmt.Sprintf(": did you mean %s%s?", pointerOf(append(slices.Clone(parents), s)...), tail)
 		return e
 	}
-	if s := elsewhere(p.name); s != "" && s != p.String() {
+	if s := t.elsewhere(p.name); s != "" && s != p.String() {
 		e.Problem += fmt.Sprintf(": did you mean %s%s?", s, tail)
 	}
 	return e
-}
-
-// knownMembers lists the names that the specification has for an object.
-func knownMembers(path []string) []string {
-	t := typeAt(path)
-	if t == nil || t.Kind() != reflect.Struct {
-		return nil
-	}
-	var names []string
-	for _, f := range fieldsOf(t) {
-		names = append(names, f.name)
-	}
-	return names
 }
 
 // nearest finds the candidate that a misspelt name most likely stands for:

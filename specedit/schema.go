@@ -130,3 +130,37 @@ func foreign(section string) bool {
 	}
 	return false
 }
+
+// specSchema is the runtime specification as a tree knows it.
+type specSchema struct{}
+
+// Members lists the names that the specification has for an object.
+func (specSchema) Members(path []string) []string {
+	t := typeAt(path)
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil
+	}
+	var names []string
+	for _, f := range fieldsOf(t) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// Elsewhere is the one place where a name stands.
+func (specSchema) Elsewhere(name string) string { return elsewhere(name) }
+
+// Container says whether the specification has an array or an object at a path.
+func (specSchema) Container(path []string) kind {
+	t := typeAt(path)
+	if t == nil {
+		return kindNull
+	}
+	switch t.Kind() {
+	case reflect.Slice, reflect.Array:
+		return kindArray
+	case reflect.Map, reflect.Struct:
+		return kindObject
+	}
+	return kindNull
+}
