@@ -19,6 +19,7 @@ import (
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 )
 
 // main is the main job: a stream in, a bundle out.
@@ -128,7 +129,7 @@ func (p *program) importConfig(plan *specedit.Plan, template string, f *files) (
 		return nil, err
 	}
 	label := "--image-config " + name
-	im, err := specedit.ImageConfig(label, text, specedit.ImageConfigOptions{Rootless: plan.Host.Rootless})
+	im, err := imageconfig.Edits(label, text, imageconfig.Options{Rootless: plan.Host.Rootless})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"ocibundle/specedit"
+	"ocibundle/specedit/jsontree"
 )
 
 // editInputs is what an edit can depend on besides its own argument.
@@ -157,7 +158,7 @@ var editFlags = []editFlag{
 	{names: []string{"remove"}, value: "PTR", category: catRaw,
 		usage: "RFC 6902 remove",
 		make: func(label, arg string, in *editInputs) (specedit.Edit, error) {
-			if p, _, ok := specedit.SplitPointer(arg); ok {
+			if p, _, ok := jsontree.SplitPointer(arg); ok {
 				return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "a pointer alone is wanted, without a value",
 					Hint: fmt.Sprintf("--remove '%s', or in a name that has a \"=\": --patch '[{\"op\":\"remove\",\"path\":\"...\"}]'", p)}
 			}
@@ -212,7 +213,7 @@ func namespace(kind specs.LinuxNamespaceType) func(label, arg string, in *editIn
 
 func pointerValue(f func(label, pointer, value string) (specedit.Edit, error)) func(label, arg string, in *editInputs) (specedit.Edit, error) {
 	return func(label, arg string, in *editInputs) (specedit.Edit, error) {
-		pointer, value, ok := specedit.SplitPointer(arg)
+		pointer, value, ok := jsontree.SplitPointer(arg)
 		if !ok {
 			return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "no value: PTR=VALUE is wanted, as /process/cwd=/data"}
 		}
@@ -222,7 +223,7 @@ func pointerValue(f func(label, pointer, value string) (specedit.Edit, error)) f
 
 func pointerPointer(f func(label, from, to string) (specedit.Edit, error)) func(label, arg string, in *editInputs) (specedit.Edit, error) {
 	return func(label, arg string, in *editInputs) (specedit.Edit, error) {
-		from, to, ok := specedit.SplitPointer(arg)
+		from, to, ok := jsontree.SplitPointer(arg)
 		if !ok {
 			return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "two pointers are wanted: FROM=TO"}
 		}

@@ -19,7 +19,7 @@ import (
 	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tarx"
 )
 
@@ -77,7 +77,7 @@ func (p *program) hintNetwork() {
 	if _, ok := p.rec.last("net"); ok {
 		return
 	}
-	if slices.ContainsFunc(p.imported.Notices, func(n specedit.Notice) bool {
+	if slices.ContainsFunc(p.imported.Notices, func(n imageconfig.Notice) bool {
 		return n.Member == "HostConfig.NetworkMode" || n.Member == "HostConfig.PortBindings"
 	}) {
 		fmt.Fprintln(p.stderr, "ocibundle: hint: --net host|PATH chooses the network")
@@ -90,7 +90,7 @@ type jsonImport struct {
 	NotTaken []string `json:"notTaken"`
 }
 
-func importSummary(im specedit.ImageImport) *jsonImport {
+func importSummary(im imageconfig.Result) *jsonImport {
 	s := &jsonImport{Kind: string(im.Kind), NotTaken: []string{}}
 	for _, n := range im.Notices {
 		s.NotTaken = append(s.NotTaken, n.String())

@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 )
 
 // Run does all that main does but exit.
@@ -30,7 +30,7 @@ type program struct {
 	args    []string // behind "--"
 	hasArgs bool
 
-	imported *specedit.ImageImport // what --image-config came to, if it was given
+	imported *imageconfig.Result // what --image-config came to, if it was given
 }
 
 func (p *program) run(args []string) error {

@@ -12,7 +12,7 @@ import (
 	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/image"
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tarx"
 	"ocibundle/tarx/extract"
 )
@@ -40,8 +40,8 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 	if w := foreign(img.Platform); w != "" {
 		res.Warnings = append(res.Warnings, w)
 	}
-	imported, err := specedit.ImageConfig("the image's config", img.Config,
-		specedit.ImageConfigOptions{FromImage: true, Rootless: c.Spec.Host.Rootless})
+	imported, err := imageconfig.Edits("the image's config", img.Config,
+		imageconfig.Options{FromImage: true, Rootless: c.Spec.Host.Rootless})
 	if err != nil {
 		// The user wrote none of it.
 		return &image.Error{Part: "read the image's config", Kind: tarx.ErrMalformed, Err: errors.New(err.Error())}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // Device is `docker run --device HOST[:CONTAINER[:PERMISSIONS]]`: a device
@@ -22,7 +24,7 @@ func Device(label, arg, cwd string) (Edit, error) {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
 	}
 	if err := text("the device", arg); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	parts := strings.Split(arg, ":")
 	access := "rwm"
@@ -34,30 +36,30 @@ func Device(label, arg, cwd string) (Edit, error) {
 	}
 	host, err := source(parts[0], cwd)
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	target := host
 	if len(parts) == 2 {
-		if target, err = destination(parts[1]); err != nil {
-			return Edit{}, blame(label, err)
+		if target, err = MountDestination(parts[1]); err != nil {
+			return Edit{}, Blame(label, err)
 		}
 	}
-	devices, err := devicesBelow(host, target)
+	devices, err := DevicesBelow(host, target)
 	if err != nil {
-		return Edit{}, blame(label, fmt.Errorf("look at the device: %w", err))
+		return Edit{}, Blame(label, fmt.Errorf("look at the device: %w", err))
 	}
 	if len(devices) == 0 {
 		return fail("%s is no device node, and no directory with device nodes", host)
 	}
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		for _, dev := range devices {
 			// A user namespace may make no device nodes. Runtimes bind the host's
 			// node of the same name instead; a bind mount serves any name.
 			if d.own("user") {
-				if err := d.putMount(specs.Mount{Destination: dev.Path, Type: "bind", Source: host + strings.TrimPrefix(dev.Path, target), Options: []string{"bind", "rprivate"}}); err != nil {
+				if err := d.PutMount(specs.Mount{Destination: dev.Path, Type: "bind", Source: host + strings.TrimPrefix(dev.Path, target), Options: []string{"bind", "rprivate"}}); err != nil {
 					return err
 				}
-			} else if err := d.upsert("path", dev, "linux", "devices"); err != nil {
+			} else if err := d.Upsert("path", dev, "linux", "devices"); err != nil {
 				return err
 			}
 			// A user's runtime cannot write device rules, and needs none: it
@@ -66,39 +68,36 @@ func Device(label, arg, cwd string) (Edit, error) {
 				continue
 			}
 			rule := specs.LinuxDeviceCgroup{Allow: true, Type: dev.Type, Major: &dev.Major, Minor: &dev.Minor, Access: access}
-			n, err := fromGo(rule, d.by)
+			n, err := jsontree.FromGo(rule, d.By)
 			if err != nil {
 				return err
 			}
-			rules, err := d.array("linux", "resources", "devices")
+			rules, err := d.Array("linux", "resources", "devices")
 			if err != nil {
 				return err
 			}
 			// Appended, for the last rule that matches counts; an earlier one
 			// of an edit for the same device goes.
-			rules.removeKeyed(func(e *node) bool {
-				return e.by != d.base && e.member("type").same(n.obj["type"]) && e.member("major").same(n.obj["major"]) && e.member("minor").same(n.obj["minor"])
+			rules.RemoveKeyed(func(e *jsontree.Node) bool {
+				return e.By != d.base && e.Member("type").Same(n.Obj["type"]) && e.Member("major").Same(n.Obj["major"]) && e.Member("minor").Same(n.Obj["minor"])
 			})
-			rules.list = append(rules.list, n)
+			rules.List = append(rules.List, n)
 		}
 		return nil
 	}), nil
 }
 
-// same is equal for values that may be missing.
-func (n *node) same(o *node) bool { return n != nil && o != nil && n.equal(o) }
-
 func permissions(s string) bool {
 	return s != "" && len(s) <= 3 && strings.Trim(s, "rwm") == ""
 }
 
-func devicesBelow(host, target string) ([]specs.LinuxDevice, error) {
+func DevicesBelow(host, target string) ([]specs.LinuxDevice, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(host, &st); err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: host, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		if dev, ok := deviceOf(&st, target); ok {
+		if dev, ok := DeviceOf(&st, target); ok {
 			return []specs.LinuxDevice{dev}, nil
 		}
 		return nil, nil
@@ -118,7 +117,7 @@ func devicesBelow(host, target string) ([]specs.LinuxDevice, error) {
 		if err := unix.Lstat(name, &st); err != nil {
 			return nil
 		}
-		if dev, ok := deviceOf(&st, path.Join(target, strings.TrimPrefix(name, host))); ok {
+		if dev, ok := DeviceOf(&st, path.Join(target, strings.TrimPrefix(name, host))); ok {
 			out = append(out, dev)
 		}
 		return nil
@@ -126,7 +125,7 @@ func devicesBelow(host, target string) ([]specs.LinuxDevice, error) {
 	return out, err
 }
 
-func deviceOf(st *unix.Stat_t, target string) (specs.LinuxDevice, bool) {
+func DeviceOf(st *unix.Stat_t, target string) (specs.LinuxDevice, bool) {
 	dev := specs.LinuxDevice{Path: target}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFCHR:

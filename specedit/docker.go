@@ -5,6 +5,8 @@ import (
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // dockerSpec is the config that a docker engine writes for a plain `docker
@@ -108,26 +110,26 @@ func (d *Doc) dockerExtras() error {
 // docker does: the HOSTNAME variable, and the settings of a network namespace
 // that is no longer the container's own.
 func (d *Doc) settleDocker() {
-	for i, e := range list(d.get("process", "env")) {
-		if e.by == "" && envKey(e) == "HOSTNAME" {
-			if name := d.text("hostname"); name != "" {
-				d.get("process", "env").list[i] = newString("HOSTNAME="+name, "")
+	for i, e := range jsontree.Elements(d.Get("process", "env")) {
+		if e.By == "" && envKey(e) == "HOSTNAME" {
+			if name := d.Text("hostname"); name != "" {
+				d.Get("process", "env").List[i] = jsontree.NewString("HOSTNAME="+name, "")
 			} else {
-				d.get("process", "env").removeKeyed(func(x *node) bool { return x == e })
+				d.Get("process", "env").RemoveKeyed(func(x *jsontree.Node) bool { return x == e })
 			}
 			break
 		}
 	}
-	sysctl := d.get("linux", "sysctl")
-	if sysctl == nil || sysctl.kind != kindObject || d.own("network") {
+	sysctl := d.Get("linux", "sysctl")
+	if sysctl == nil || sysctl.Kind != jsontree.KindObject || d.own("network") {
 		return
 	}
-	for _, k := range append([]string(nil), sysctl.keys...) {
-		if sysctl.obj[k].by == "" && strings.HasPrefix(k, "net.") {
-			sysctl.removeMember(k, "")
+	for _, k := range append([]string(nil), sysctl.Keys...) {
+		if sysctl.Obj[k].By == "" && strings.HasPrefix(k, "net.") {
+			sysctl.RemoveMember(k, "")
 		}
 	}
-	if len(sysctl.keys) == 0 && sysctl.by == "" {
-		d.get("linux").removeMember("sysctl", "")
+	if len(sysctl.Keys) == 0 && sysctl.By == "" {
+		d.Get("linux").RemoveMember("sysctl", "")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // Edit is one change of a config. The zero value changes nothing.
@@ -66,8 +68,8 @@ func (e *EditError) Unwrap() error { return e.Err }
 // that the config's own id mapping lacks.
 var ErrUnmapped = errors.New("the id is not in the mapping")
 
-// blame puts the label of an edit on an error that has none yet.
-func blame(label string, err error) error {
+// Blame puts the label of an edit on an error that has none yet.
+func Blame(label string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -77,7 +79,7 @@ func blame(label string, err error) error {
 		}
 		return e
 	}
-	if e, ok := errors.AsType[*treeError](err); ok {
+	if e, ok := errors.AsType[*jsontree.Error](err); ok {
 		return &EditError{Label: label, Pointer: e.Pointer, Problem: e.Problem}
 	}
 	return &EditError{Label: label, Err: err}
@@ -85,7 +87,7 @@ func blame(label string, err error) error {
 
 // Doc is a config while it is being edited.
 type Doc struct {
-	tree
+	jsontree.Tree
 	base  string // label of what the edits started from; empty: a built-in template
 	host  Host
 	users UserLookup
@@ -97,7 +99,7 @@ type Doc struct {
 
 	// unresolved is the last user that the rootfs lacks, and where it stands.
 	unresolved struct {
-		uid *node
+		uid *jsontree.Node
 		err error
 	}
 }
@@ -107,15 +109,15 @@ func (d *Doc) note(format string, args ...any) {
 	d.notes = append(d.notes, fmt.Sprintf(format, args...))
 }
 
-// newEdit makes an edit whose label can be overwritten by the caller: errors
+// NewEdit makes an edit whose label can be overwritten by the caller: errors
 // take the label that the edit has when it is applied.
-func newEdit(label string, apply func(*Doc) error) Edit {
+func NewEdit(label string, apply func(*Doc) error) Edit {
 	return Edit{Label: label, apply: apply}
 }
 
 // Join makes one edit of several, under one label.
 func Join(label string, edits ...Edit) Edit {
-	e := newEdit(label, func(d *Doc) error {
+	e := NewEdit(label, func(d *Doc) error {
 		for _, part := range edits {
 			if part.apply == nil {
 				continue
@@ -137,139 +139,18 @@ func (d *Doc) run(e Edit) error {
 	if e.apply == nil {
 		return nil
 	}
-	d.by = e.Label
-	if d.by == "" {
-		d.by = "an edit"
+	d.By = e.Label
+	if d.By == "" {
+		d.By = "an edit"
 	}
-	defer func() { d.by = "" }()
-	return blame(e.Label, e.apply(d))
+	defer func() { d.By = "" }()
+	return Blame(e.Label, e.apply(d))
 }
 
-// get returns the value at a path of plain member names, or nil.
-func (t *tree) get(path ...string) *node {
-	n := t.root
-	for _, name := range path {
-		n = n.member(name)
+// Elements returns the elements of the array at a path, if it is one.
+func (d *Doc) Elements(path ...string) []*jsontree.Node {
+	if n := d.Get(path...); n != nil {
+		return n.List
 	}
-	return n
-}
-
-// text returns the string at a path, "" where there is none.
-func (t *tree) text(path ...string) string {
-	s, _ := t.get(path...).str()
-	return s
-}
-
-// object returns the object at a path, which is made where it is missing.
-func (t *tree) object(path ...string) (*node, error) {
-	n := t.root
-	for i, name := range path {
-		if n.kind != kindObject {
-			return nil, &treeError{Pointer: pointerOf(path[:i]...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
-		}
-		m := n.obj[name]
-		if m == nil {
-			m = newObject(t.by)
-			n.setMember(name, m)
-		}
-		n = m
-	}
-	if n.kind != kindObject {
-		return nil, &treeError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an object is wanted", n.kind)}
-	}
-	return n, nil
-}
-
-// array returns the array at a path, which is made where it is missing.
-func (t *tree) array(path ...string) (*node, error) {
-	last := len(path) - 1
-	parent, err := t.object(path[:last]...)
-	if err != nil {
-		return nil, err
-	}
-	n := parent.obj[path[last]]
-	if n == nil {
-		n = newArray(t.by)
-		parent.setMember(path[last], n)
-	}
-	if n.kind != kindArray {
-		return nil, &treeError{Pointer: pointerOf(path...), Problem: fmt.Sprintf("is %s, an array is wanted", n.kind)}
-	}
-	return n, nil
-}
-
-// put writes a Go value at a path of member names, parents included.
-func (t *tree) put(value any, path ...string) error {
-	last := len(path) - 1
-	parent, err := t.object(path[:last]...)
-	if err != nil {
-		return err
-	}
-	n, err := fromGo(value, t.by)
-	if err != nil {
-		return err
-	}
-	parent.setMember(path[last], n)
 	return nil
-}
-
-// drop removes what is at a path of member names, if anything is.
-func (t *tree) drop(path ...string) {
-	last := len(path) - 1
-	if parent := t.get(path[:last]...); parent != nil && parent.kind == kindObject {
-		parent.removeMember(path[last], t.by)
-	}
-}
-
-// upsert puts a value into an array of objects in the place of the elements
-// whose member key has the same value, or at the end.
-func (t *tree) upsert(key string, value any, path ...string) error {
-	list, err := t.array(path...)
-	if err != nil {
-		return err
-	}
-	n, err := fromGo(value, t.by)
-	if err != nil {
-		return err
-	}
-	list.replaceKeyed(n, func(e *node) bool {
-		m := e.member(key)
-		return m != nil && m.equal(n.obj[key])
-	})
-	return nil
-}
-
-// replaceKeyed puts n in the place of the first element that matches, takes
-// the other matches away, and appends n where there is none.
-func (n *node) replaceKeyed(v *node, same func(*node) bool) {
-	placed := false
-	kept := n.list[:0]
-	for _, e := range n.list {
-		if !same(e) {
-			kept = append(kept, e)
-		} else if !placed {
-			kept = append(kept, v)
-			placed = true
-		}
-	}
-	if !placed {
-		kept = append(kept, v)
-	}
-	n.list = kept
-}
-
-// removeKeyed takes away the elements that match and says how many there were.
-func (n *node) removeKeyed(same func(*node) bool) int {
-	if n == nil {
-		return 0
-	}
-	kept := n.list[:0]
-	for _, e := range n.list {
-		if !same(e) {
-			kept = append(kept, e)
-		}
-	}
-	removed := len(n.list) - len(kept)
-	n.list = kept
-	return removed
 }

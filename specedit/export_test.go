@@ -1,11 +1,15 @@
 package specedit
 
-import "bytes"
+import (
+	"bytes"
+
+	"ocibundle/specedit/jsontree"
+)
 
 // ApplyPatch applies an RFC 6902 patch to any JSON text, without the checks
 // that only a config has to pass.
 func ApplyPatch(doc, patch []byte) ([]byte, error) {
-	root, err := parse(doc, "")
+	root, err := jsontree.Parse(doc, "")
 	if err != nil {
 		return nil, err
 	}
@@ -13,40 +17,40 @@ func ApplyPatch(doc, patch []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Doc{tree: tree{root: root, schema: specSchema{}}}
+	d := &Doc{Tree: jsontree.Tree{Root: root, Schema: specSchema{}}}
 	if err := d.run(e); err != nil {
 		return nil, err
 	}
-	return []byte(d.root.compact()), nil
+	return []byte(d.Root.Compact()), nil
 }
 
 // ApplyEdits applies edits to any JSON text.
 func ApplyEdits(doc []byte, edits ...Edit) ([]byte, error) {
-	root, err := parse(doc, "")
+	root, err := jsontree.Parse(doc, "")
 	if err != nil {
 		return nil, err
 	}
-	d := &Doc{tree: tree{root: root, schema: specSchema{}}, users: noRootfs{}}
+	d := &Doc{Tree: jsontree.Tree{Root: root, Schema: specSchema{}}, users: noRootfs{}}
 	for _, e := range edits {
 		if err := d.run(e); err != nil {
 			return nil, err
 		}
 	}
-	return []byte(d.root.compact()), nil
+	return []byte(d.Root.Compact()), nil
 }
 
 // Equal is the equality of RFC 6902.
 func Equal(a, b []byte) bool {
-	x, err1 := parse(a, "")
-	y, err2 := parse(b, "")
-	return err1 == nil && err2 == nil && x.equal(y)
+	x, err1 := jsontree.Parse(a, "")
+	y, err2 := jsontree.Parse(b, "")
+	return err1 == nil && err2 == nil && x.Equal(y)
 }
 
 // SameText tells whether two JSON texts are the same but for blanks.
 func SameText(a, b []byte) bool {
-	x, err1 := parse(a, "")
-	y, err2 := parse(b, "")
-	return err1 == nil && err2 == nil && bytes.Equal([]byte(x.compact()), []byte(y.compact()))
+	x, err1 := jsontree.Parse(a, "")
+	y, err2 := jsontree.Parse(b, "")
+	return err1 == nil && err2 == nil && bytes.Equal([]byte(x.Compact()), []byte(y.Compact()))
 }
 
 // Tables that tests hold against the specification's own sources.
@@ -64,7 +68,7 @@ func FirstVersion(path []string) string {
 			if bytes.IndexByte([]byte(p), '=') >= 0 {
 				continue
 			}
-			segments, err := splitRaw(p)
+			segments, err := jsontree.Split(p)
 			if err != nil || len(segments) > len(path) {
 				continue
 			}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // Finding is something that would stop a bundle from running.
@@ -47,12 +49,12 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 	fault := func(code, pointer, message string) []Finding {
 		return []Finding{{Code: code, Pointer: pointer, Message: message}}
 	}
-	root, err := parse(text, "")
+	root, err := jsontree.Parse(text, "")
 	if err != nil {
 		return nil, fault(FindingSchema, "", err.Error())
 	}
-	if root.kind != kindObject {
-		return nil, fault(FindingSchema, "", fmt.Sprintf("a config is a JSON object, this is %s", root.kind))
+	if root.Kind != jsontree.KindObject {
+		return nil, fault(FindingSchema, "", fmt.Sprintf("a config is a JSON object, this is %s", root.Kind))
 	}
 	var found []Finding
 	for _, e := range faults(root, "", maxFaults) {
@@ -60,7 +62,7 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 		switch {
 		case errors.Is(e, ErrUnmapped):
 			code = FindingUnmappedID
-		case e.Pointer == "/process/cwd" && descriptorPath(textOf(root.member("process").member("cwd"))):
+		case e.Pointer == "/process/cwd" && descriptorPath(textOf(root.Member("process").Member("cwd"))):
 			code = FindingDescriptor
 		}
 		found = append(found, Finding{Code: code, Pointer: e.Pointer, Message: e.Problem})
@@ -69,13 +71,13 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 		found = append(found, Finding{Code: FindingSchema, Message: fmt.Sprintf("has more faults than the first %d, which are listed", maxFaults)})
 	}
 	var spec specs.Spec
-	if err := json.Unmarshal(root.encode(), &spec); err != nil {
+	if err := json.Unmarshal(root.Encode(), &spec); err != nil {
 		if len(found) == 0 {
 			found = fault(FindingSchema, "", err.Error())
 		}
 		return nil, found
 	}
-	d := &Doc{tree: tree{root: root}, host: host}
+	d := &Doc{Tree: jsontree.Tree{Root: root}, host: host}
 	for _, r := range d.refusals() {
 		found = append(found, Finding{Code: r.code, Pointer: r.pointer, Message: r.message})
 	}
@@ -97,7 +99,7 @@ func inspect(spec *specs.Spec, d *Doc) (found []Finding) {
 			case i == 1:
 				at = "/process/user/gid"
 			case i > 1:
-				at = pointerOf("process", "user", "additionalGids", strconv.Itoa(i-2))
+				at = jsontree.Pointer("process", "user", "additionalGids", strconv.Itoa(i-2))
 			}
 			if id > 1<<31-1 {
 				add(FindingUnmappedID, at, "is %d, and runtimes take ids up to %d", id, 1<<31-1)
@@ -128,14 +130,14 @@ func inspect(spec *specs.Spec, d *Doc) (found []Finding) {
 }
 
 // textOf is the text of a string; empty for what is none, or missing.
-func textOf(n *node) string {
-	s, _ := n.str()
+func textOf(n *jsontree.Node) string {
+	s, _ := n.Str()
 	return s
 }
 
 // has tells whether the document has a namespace of a type, its own or one that it joins.
 func (d *Doc) has(kind string) bool {
-	return slices.ContainsFunc(list(d.get("linux", "namespaces")), func(n *node) bool { return n.member("type").is(kind) })
+	return slices.ContainsFunc(jsontree.Elements(d.Get("linux", "namespaces")), func(n *jsontree.Node) bool { return n.Member("type").Is(kind) })
 }
 
 func contains(m specs.LinuxIDMapping, id uint32) bool {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // Namespace makes a namespace the container's own ("private"), leaves it the
@@ -20,16 +22,16 @@ import (
 func Namespace(label string, kind specs.LinuxNamespaceType, value, cwd string) (Edit, error) {
 	name := string(kind)
 	if err := text("the value", value); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	switch value {
 	case "host":
-		return newEdit(label, func(d *Doc) error {
-			d.get("linux", "namespaces").removeKeyed(func(e *node) bool { return e.member("type") != nil && e.member("type").text == name })
+		return NewEdit(label, func(d *Doc) error {
+			d.Get("linux", "namespaces").RemoveKeyed(func(e *jsontree.Node) bool { return e.Member("type") != nil && e.Member("type").Text == name })
 			switch kind {
 			case specs.UTSNamespace:
-				d.drop("hostname")
-				d.drop("domainname")
+				d.Drop("hostname")
+				d.Drop("domainname")
 			case specs.IPCNamespace:
 				return d.replaceOwnMount("/dev/shm", specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm",
 					Options: []string{"rbind", "rprivate"}})
@@ -37,13 +39,13 @@ func Namespace(label string, kind specs.LinuxNamespaceType, value, cwd string) (
 			return nil
 		}), nil
 	case "private":
-		return newEdit(label, func(d *Doc) error {
+		return NewEdit(label, func(d *Doc) error {
 			if kind == specs.IPCNamespace {
 				if err := d.restoreOwnMount("/dev/shm"); err != nil {
 					return err
 				}
 			}
-			return d.upsert("type", specs.LinuxNamespace{Type: kind}, "linux", "namespaces")
+			return d.Upsert("type", specs.LinuxNamespace{Type: kind}, "linux", "namespaces")
 		}), nil
 	}
 	if !strings.Contains(value, "/") {
@@ -61,8 +63,8 @@ func Namespace(label string, kind specs.LinuxNamespaceType, value, cwd string) (
 	if !filepath.IsAbs(value) {
 		value = filepath.Join(cwd, value)
 	}
-	return newEdit(label, func(d *Doc) error {
-		return d.upsert("type", specs.LinuxNamespace{Type: kind, Path: value}, "linux", "namespaces")
+	return NewEdit(label, func(d *Doc) error {
+		return d.Upsert("type", specs.LinuxNamespace{Type: kind, Path: value}, "linux", "namespaces")
 	}), nil
 }
 
@@ -79,14 +81,14 @@ func procName(kind specs.LinuxNamespaceType) string {
 
 // replaceOwnMount exchanges a mount that the template made and no edit changed.
 func (d *Doc) replaceOwnMount(destination string, m specs.Mount) error {
-	for i, e := range list(d.get("mounts")) {
-		if e.by == d.base && e.member("destination") != nil && e.member("destination").text == destination {
-			n, err := fromGo(m, d.by)
+	for i, e := range jsontree.Elements(d.Get("mounts")) {
+		if e.By == d.base && e.Member("destination") != nil && e.Member("destination").Text == destination {
+			n, err := jsontree.FromGo(m, d.By)
 			if err != nil {
 				return err
 			}
-			n.was = e
-			d.get("mounts").list[i] = n
+			n.Was = e
+			d.Get("mounts").List[i] = n
 		}
 	}
 	return nil
@@ -94,9 +96,9 @@ func (d *Doc) replaceOwnMount(destination string, m specs.Mount) error {
 
 // restoreOwnMount undoes replaceOwnMount.
 func (d *Doc) restoreOwnMount(destination string) error {
-	for i, e := range list(d.get("mounts")) {
-		if e.was != nil && e.was.member("destination").text == destination {
-			d.get("mounts").list[i] = e.was
+	for i, e := range jsontree.Elements(d.Get("mounts")) {
+		if e.Was != nil && e.Was.Member("destination").Text == destination {
+			d.Get("mounts").List[i] = e.Was
 		}
 	}
 	return nil
@@ -141,13 +143,13 @@ func Memory(label, value string) (Edit, error) {
 		err = fmt.Errorf("%q is too little: a container needs 6m", value)
 	}
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error {
-		if err := d.put(n, "linux", "resources", "memory", "limit"); err != nil || d.swapSet || n > 1<<62-1 {
+	return NewEdit(label, func(d *Doc) error {
+		if err := d.Put(n, "linux", "resources", "memory", "limit"); err != nil || d.swapSet || n > 1<<62-1 {
 			return err
 		}
-		return d.put(2*n, "linux", "resources", "memory", "swap")
+		return d.Put(2*n, "linux", "resources", "memory", "swap")
 	}), nil
 }
 
@@ -158,16 +160,16 @@ func MemorySwap(label, value string) (Edit, error) {
 	if value != "-1" {
 		var err error
 		if n, err = ParseSize(value); err != nil {
-			return Edit{}, blame(label, err)
+			return Edit{}, Blame(label, err)
 		}
 	}
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		d.swapSet = true
 		if n == 0 {
-			d.drop("linux", "resources", "memory", "swap")
+			d.Drop("linux", "resources", "memory", "swap")
 			return nil
 		}
-		return d.put(n, "linux", "resources", "memory", "swap")
+		return d.Put(n, "linux", "resources", "memory", "swap")
 	}), nil
 }
 
@@ -186,11 +188,11 @@ func CPUs(label, value string) (Edit, error) {
 	if !quota.IsInt64() || quota.Int64() < 1000 {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of CPUs: 0.01 or more is wanted, as 1.5", value)}
 	}
-	return newEdit(label, func(d *Doc) error {
-		if err := d.put(quota.Int64(), "linux", "resources", "cpu", "quota"); err != nil {
+	return NewEdit(label, func(d *Doc) error {
+		if err := d.Put(quota.Int64(), "linux", "resources", "cpu", "quota"); err != nil {
 			return err
 		}
-		return d.put(cpuPeriod, "linux", "resources", "cpu", "period")
+		return d.Put(cpuPeriod, "linux", "resources", "cpu", "period")
 	}), nil
 }
 
@@ -200,12 +202,12 @@ func CPUShares(label, value string) (Edit, error) {
 	if err != nil || n == 1 {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no weight: a whole number from 2 is wanted, or 0 for the default", value)}
 	}
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		if n == 0 {
-			d.drop("linux", "resources", "cpu", "shares")
+			d.Drop("linux", "resources", "cpu", "shares")
 			return nil
 		}
-		return d.put(n, "linux", "resources", "cpu", "shares")
+		return d.Put(n, "linux", "resources", "cpu", "shares")
 	}), nil
 }
 
@@ -222,7 +224,7 @@ func CPUSetCPUs(label, value string) (Edit, error) {
 			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no list of CPUs: numbers and ranges are wanted, as 0-3,7", value)}
 		}
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(value, "linux", "resources", "cpu", "cpus") }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(value, "linux", "resources", "cpu", "cpus") }), nil
 }
 
 // PidsLimit limits the number of processes; -1 and 0 are no limit.
@@ -234,7 +236,7 @@ func PidsLimit(label, value string) (Edit, error) {
 	if n == 0 {
 		n = -1
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(n, "linux", "resources", "pids", "limit") }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(n, "linux", "resources", "pids", "limit") }), nil
 }
 
 // namespaced are the kernel parameters outside of net.* that a container can
@@ -253,7 +255,7 @@ func Sysctl(label, arg string) (Edit, error) {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no kernel parameter: KEY=VALUE is wanted", arg)}
 	}
 	if err := text("the parameter", arg); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	// sysctl(8) takes net/ipv4/conf for net.ipv4.conf; runtimes want the dots.
 	if i := strings.IndexAny(k, "./"); i >= 0 && k[i] == '/' {
@@ -261,15 +263,15 @@ func Sysctl(label, arg string) (Edit, error) {
 	}
 	if namespaced[k] == "" && !strings.HasPrefix(k, "net.") && !strings.HasPrefix(k, "fs.mqueue.") {
 		e := &EditError{Label: label, Problem: fmt.Sprintf("%s has no value of its own in a container: only net.*, fs.mqueue.* and the kernel.* parameters of System V IPC have", k)}
-		if s := nearest(k, sortedKeys(namespaced)); s != "" {
+		if s := jsontree.Nearest(k, SortedKeys(namespaced)); s != "" {
 			e.Problem += fmt.Sprintf(": did you mean %s?", s)
 		}
 		return Edit{}, e
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(v, "linux", "sysctl", k) }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(v, "linux", "sysctl", k) }), nil
 }
 
-func sortedKeys[V any](m map[string]V) []string {
+func SortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)

@@ -10,45 +10,47 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
-// putMount adds a mount, in the place of one with the same destination. A new
+// PutMount adds a mount, in the place of one with the same destination. A new
 // one goes before the mounts below it, which it would hide.
-func (d *Doc) putMount(m specs.Mount) error {
-	mounts, err := d.array("mounts")
+func (d *Doc) PutMount(m specs.Mount) error {
+	mounts, err := d.Array("mounts")
 	if err != nil {
 		return err
 	}
-	n, err := fromGo(m, d.by)
+	n, err := jsontree.FromGo(m, d.By)
 	if err != nil {
 		return err
 	}
-	same := func(e *node) bool {
-		dst, ok := e.member("destination").str()
+	same := func(e *jsontree.Node) bool {
+		dst, ok := e.Member("destination").Str()
 		return ok && path.Clean(dst) == m.Destination
 	}
-	if !slices.ContainsFunc(mounts.list, same) {
-		below := slices.IndexFunc(mounts.list, func(e *node) bool {
-			dst, _ := e.member("destination").str()
+	if !slices.ContainsFunc(mounts.List, same) {
+		below := slices.IndexFunc(mounts.List, func(e *jsontree.Node) bool {
+			dst, _ := e.Member("destination").Str()
 			return strings.HasPrefix(path.Clean(dst), m.Destination+"/")
 		})
 		if below >= 0 {
-			mounts.list = slices.Insert(mounts.list, below, n)
+			mounts.List = slices.Insert(mounts.List, below, n)
 			return nil
 		}
 	}
-	mounts.replaceKeyed(n, same)
+	mounts.ReplaceKeyed(n, same)
 	return nil
 }
 
 func mountEdit(label string, m specs.Mount, warnings ...string) Edit {
-	e := newEdit(label, func(d *Doc) error { return d.putMount(m) })
+	e := NewEdit(label, func(d *Doc) error { return d.PutMount(m) })
 	e.Warnings = warnings
 	return e
 }
 
-// destination wants an absolute path in the container that is not its root.
-func destination(dst string) (string, error) {
+// MountDestination wants an absolute path in the container that is not its root.
+func MountDestination(dst string) (string, error) {
 	if err := text("the destination", dst); err != nil {
 		return "", err
 	}
@@ -110,11 +112,11 @@ func Volume(label, arg, cwd string) (Edit, error) {
 	}
 	src, err := source(parts[0], cwd)
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	dst, err := destination(parts[1])
+	dst, err := MountDestination(parts[1])
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	options := []string{"rbind"}
 	propagation := "rprivate"
@@ -141,7 +143,7 @@ func Volume(label, arg, cwd string) (Edit, error) {
 				return Edit{}, &EditError{Label: label, Problem: "nocopy is for volumes, this is a bind mount, which copies nothing"}
 			default:
 				problem := fmt.Sprintf("%q is no option of a bind mount", o)
-				if s := nearest(o, append([]string{"ro", "rw"}, propagations...)); s != "" {
+				if s := jsontree.Nearest(o, append([]string{"ro", "rw"}, propagations...)); s != "" {
 					problem += fmt.Sprintf(": did you mean %q?", s)
 				}
 				return Edit{}, &EditError{Label: label, Problem: problem}
@@ -178,7 +180,7 @@ func Mount(label, arg, cwd string) (Edit, error) {
 	}
 	fields, err := mountFields(arg)
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	var kind, src, dst, propagation, size, mode string
 	var readOnly, flat, haveSource bool
@@ -194,8 +196,8 @@ func Mount(label, arg, cwd string) (Edit, error) {
 		case "source", "src":
 			src, haveSource = v, true
 		case "destination", "dst", "target":
-			if dst, err = destination(v); err != nil {
-				return Edit{}, blame(label, err)
+			if dst, err = MountDestination(v); err != nil {
+				return Edit{}, Blame(label, err)
 			}
 		case "readonly", "ro":
 			needValue = false
@@ -235,7 +237,7 @@ func Mount(label, arg, cwd string) (Edit, error) {
 				return fail("%s is for mounts that only an engine has", k)
 			}
 			problem := fmt.Sprintf("%q is no field of a mount", k)
-			if s := nearest(k, []string{"type", "source", "src", "destination", "dst", "target", "readonly", "ro",
+			if s := jsontree.Nearest(k, []string{"type", "source", "src", "destination", "dst", "target", "readonly", "ro",
 				"bind-propagation", "bind-recursive", "tmpfs-size", "tmpfs-mode"}); s != "" {
 				problem += fmt.Sprintf(": did you mean %q?", s)
 			}
@@ -282,7 +284,7 @@ func Mount(label, arg, cwd string) (Edit, error) {
 		return mountEdit(label, specs.Mount{Destination: dst, Type: "tmpfs", Source: "tmpfs", Options: options}, warnings...), nil
 	}
 	if src, err = source(src, cwd); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	options := []string{"rbind"}
 	if flat {
@@ -322,9 +324,9 @@ var tmpfsValues = []string{"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks
 // noexec, nosuid and nodev.
 func Tmpfs(label, arg string) (Edit, error) {
 	dst, extra, _ := strings.Cut(arg, ":")
-	dst, err := destination(dst)
+	dst, err := MountDestination(dst)
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	options := []string{"noexec", "nosuid", "nodev", "rprivate"}
 	for o := range strings.SplitSeq(extra, ",") {
@@ -341,7 +343,7 @@ func Tmpfs(label, arg string) (Edit, error) {
 			options = slices.DeleteFunc(options, func(x string) bool { return x == o || x == tmpfsOpposites[o] })
 		default:
 			problem := fmt.Sprintf("%q is no option of a tmpfs", o)
-			if s := nearest(k, append(sortedKeys(tmpfsOpposites), tmpfsValues...)); s != "" {
+			if s := jsontree.Nearest(k, append(SortedKeys(tmpfsOpposites), tmpfsValues...)); s != "" {
 				problem += fmt.Sprintf(": did you mean %q?", s)
 			}
 			return Edit{}, &EditError{Label: label, Problem: problem}
@@ -359,24 +361,24 @@ func ShmSize(label, value string) (Edit, error) {
 		err = fmt.Errorf("%q is no size of a /dev/shm", value)
 	}
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	size := "size=" + strconv.FormatInt(n, 10)
-	return newEdit(label, func(d *Doc) error {
-		for _, m := range list(d.get("mounts")) {
-			dst, _ := m.member("destination").str()
-			kind, _ := m.member("type").str()
+	return NewEdit(label, func(d *Doc) error {
+		for _, m := range jsontree.Elements(d.Get("mounts")) {
+			dst, _ := m.Member("destination").Str()
+			kind, _ := m.Member("type").Str()
 			if path.Clean(dst) != "/dev/shm" || kind != "tmpfs" {
 				continue
 			}
-			if m.obj["options"] == nil {
-				m.setMember("options", newArray(d.by))
+			if m.Obj["options"] == nil {
+				m.SetMember("options", jsontree.NewArray(d.By))
 			}
-			o := m.obj["options"]
-			o.replaceKeyed(newString(size, d.by), func(e *node) bool { return strings.HasPrefix(e.text, "size=") })
+			o := m.Obj["options"]
+			o.ReplaceKeyed(jsontree.NewString(size, d.By), func(e *jsontree.Node) bool { return strings.HasPrefix(e.Text, "size=") })
 			return nil
 		}
-		return d.putMount(specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+		return d.PutMount(specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", size}})
 	}), nil
 }

@@ -9,9 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/evanphx/json-patch/v5"
 
 	"ocibundle/specedit"
+	"ocibundle/specedit/jsontree"
 )
 
 // patchCases are the examples of RFC 6902's appendix A and what the public
@@ -365,12 +366,12 @@ func TestSplitPointer(t *testing.T) {
 		{"/a[b=c]", "/a[b", "c]"}, // a bracket within a name starts no selector
 		{`/a={"x":"[y=z]"}`, "/a", `{"x":"[y=z]"}`},
 	} {
-		p, v, ok := specedit.SplitPointer(c.arg)
+		p, v, ok := jsontree.SplitPointer(c.arg)
 		if !ok || p != c.pointer || v != c.value {
 			t.Errorf("%q: %q %q %v, want %q %q", c.arg, p, v, ok, c.pointer, c.value)
 		}
 	}
-	if _, _, ok := specedit.SplitPointer("/m/[k=v]"); ok {
+	if _, _, ok := jsontree.SplitPointer("/m/[k=v]"); ok {
 		t.Error("the = of a selector was taken for the end")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // Plan is a config to be made: a base and the edits that change it.
@@ -45,7 +47,7 @@ func (p *Plan) Build(users UserLookup) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.root.encode(), nil
+	return d.Root.Encode(), nil
 }
 
 // Warnings are sentences about what the base and the edits say that has no
@@ -69,7 +71,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	d.notes = d.modernize()
 	defer func() { p.notes = d.notes }()
 	if p.RootPath != "" {
-		if err := d.put(p.RootPath, "root", "path"); err != nil {
+		if err := d.Put(p.RootPath, "root", "path"); err != nil {
 			return nil, err
 		}
 	}
@@ -85,7 +87,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 		return nil, err
 	}
 	d.setVersion(p.Base == nil)
-	if err := check(d.root, d.base); err != nil {
+	if err := check(d.Root, d.base); err != nil {
 		return nil, err
 	}
 	d.warnRootless()
@@ -97,19 +99,19 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 	if err := checkMapping(p.Host); err != nil {
 		return nil, err
 	}
-	d := &Doc{tree: tree{schema: specSchema{}}, host: p.Host, users: users}
+	d := &Doc{Tree: jsontree.Tree{Schema: specSchema{}}, host: p.Host, users: users}
 	if p.Base != nil {
 		d.base = p.baseLabel()
-		root, err := parse(p.Base, d.base)
+		root, err := jsontree.Parse(p.Base, d.base)
 		if err != nil {
 			return nil, &EditError{Label: d.base, Err: fmt.Errorf("read the config: %w", err)}
 		}
-		d.root = root
-		if root.kind != kindObject {
-			return nil, &EditError{Label: d.base, Problem: fmt.Sprintf("a config is a JSON object, this is %s", root.kind)}
+		d.Root = root
+		if root.Kind != jsontree.KindObject {
+			return nil, &EditError{Label: d.base, Problem: fmt.Sprintf("a config is a JSON object, this is %s", root.Kind)}
 		}
 		if !p.Host.Mapping.Empty() {
-			if err := blame(d.base, d.remap()); err != nil {
+			if err := Blame(d.base, d.remap()); err != nil {
 				return nil, err
 			}
 		}
@@ -128,7 +130,7 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 		return nil, fmt.Errorf("make a config: there is no template %q", p.Template)
 	}
 	var err error
-	if d.root, err = fromGo(spec, ""); err != nil {
+	if d.Root, err = jsontree.FromGo(spec, ""); err != nil {
 		return nil, err
 	}
 	if p.Template == TemplateDocker {
@@ -148,18 +150,18 @@ func (p *Plan) baseLabel() string {
 // present form, and says what it did. It looks at the base alone.
 func (d *Doc) modernize() []string {
 	var notes []string
-	if caps := d.get("process", "capabilities"); caps != nil && caps.kind == kindArray {
-		n := newObject(d.base)
+	if caps := d.Get("process", "capabilities"); caps != nil && caps.Kind == jsontree.KindArray {
+		n := jsontree.NewObject(d.base)
 		for _, set := range []string{"bounding", "effective", "permitted", "ambient"} {
-			n.setMember(set, caps.clone(""))
+			n.SetMember(set, caps.Clone(""))
 		}
-		d.get("process").setMember("capabilities", n)
+		d.Get("process").SetMember("capabilities", n)
 		notes = append(notes, fmt.Sprintf("%s: /process/capabilities is a list, as before runtime-spec 1.0.0: taken for the bounding, effective, permitted and ambient sets", d.base))
 	}
-	if v := d.text("ociVersion"); older(v, baseVersion) {
-		if p := d.get("platform"); p != nil && p.kind == kindObject {
-			if name, _ := p.member("os").str(); name == "linux" {
-				d.root.removeMember("platform", d.base)
+	if v := d.Text("ociVersion"); older(v, baseVersion) {
+		if p := d.Get("platform"); p != nil && p.Kind == jsontree.KindObject {
+			if name, _ := p.Member("os").Str(); name == "linux" {
+				d.Root.RemoveMember("platform", d.base)
 				notes = append(notes, fmt.Sprintf("%s: /platform, which runtime-spec has not since 1.0.0, is left out", d.base))
 			}
 		}
@@ -169,25 +171,25 @@ func (d *Doc) modernize() []string {
 
 // remap puts the host's mapping into a document: its files are owned by it.
 func (d *Doc) remap() error {
-	if err := d.upsert("type", specs.LinuxNamespace{Type: specs.UserNamespace}, "linux", "namespaces"); err != nil {
+	if err := d.Upsert("type", specs.LinuxNamespace{Type: specs.UserNamespace}, "linux", "namespaces"); err != nil {
 		return err
 	}
-	if err := d.put(specMapping(d.host.Mapping.UIDMaps), "linux", "uidMappings"); err != nil {
+	if err := d.Put(specMapping(d.host.Mapping.UIDMaps), "linux", "uidMappings"); err != nil {
 		return err
 	}
-	return d.put(specMapping(d.host.Mapping.GIDMaps), "linux", "gidMappings")
+	return d.Put(specMapping(d.host.Mapping.GIDMaps), "linux", "gidMappings")
 }
 
 // setVersion raises ociVersion to what the document needs, unless an edit said
 // what it is to be. That of a base is kept where it suffices.
 func (d *Doc) setVersion(builtIn bool) {
-	v := d.get("ociVersion")
-	if v == nil || v.kind != kindString || v.by != d.base {
+	v := d.Get("ociVersion")
+	if v == nil || v.Kind != jsontree.KindString || v.By != d.base {
 		return
 	}
-	needed := versionNeeded(d.root)
-	if builtIn || older(v.text, needed) && !patched(v.text, needed) {
-		v.text = needed
+	needed := versionNeeded(d.Root)
+	if builtIn || older(v.Text, needed) && !patched(v.Text, needed) {
+		v.Text = needed
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/moby/sys/user"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // Args sets the whole command, process.args.
 func Args(args []string) Edit {
 	args = slices.Clone(args)
-	return newEdit("-- "+strings.Join(args, " "), func(d *Doc) error { return d.put(args, "process", "args") })
+	return NewEdit("-- "+strings.Join(args, " "), func(d *Doc) error { return d.Put(args, "process", "args") })
 }
 
 // Env sets an environment variable, K=V. A K alone is taken from the caller's
@@ -23,7 +25,7 @@ func Args(args []string) Edit {
 func Env(label, arg string, lookup func(string) (string, bool)) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if err := envName(k); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	if !ok {
 		if v, ok = lookup(k); !ok {
@@ -31,19 +33,19 @@ func Env(label, arg string, lookup func(string) (string, bool)) (Edit, error) {
 		}
 	}
 	if err := text("the value of "+k, v); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error { return d.setenv(k, v) }), nil
+	return NewEdit(label, func(d *Doc) error { return d.setenv(k, v) }), nil
 }
 
 // UnsetEnv removes an environment variable. One that is not there is no error.
 func UnsetEnv(label, name string) (Edit, error) {
 	if err := envName(name); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error {
-		env := d.get("process", "env")
-		env.removeKeyed(func(e *node) bool { return envKey(e) == name })
+	return NewEdit(label, func(d *Doc) error {
+		env := d.Get("process", "env")
+		env.RemoveKeyed(func(e *jsontree.Node) bool { return envKey(e) == name })
 		return nil
 	}), nil
 }
@@ -79,7 +81,7 @@ func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edi
 		if err := text("the value of "+k, v); err != nil {
 			return fail(err.Error())
 		}
-		edits = append(edits, newEdit("", func(d *Doc) error { return d.setenv(k, v) }))
+		edits = append(edits, NewEdit("", func(d *Doc) error { return d.setenv(k, v) }))
 	}
 	return Join(label, edits...), nil
 }
@@ -102,30 +104,30 @@ func text(what, s string) error {
 	return nil
 }
 
-func envKey(e *node) string {
-	s, _ := e.str()
+func envKey(e *jsontree.Node) string {
+	s, _ := e.Str()
 	k, _, _ := strings.Cut(s, "=")
 	return k
 }
 
 func (d *Doc) setenv(k, v string) error {
-	env, err := d.array("process", "env")
+	env, err := d.Array("process", "env")
 	if err != nil {
 		return err
 	}
-	env.replaceKeyed(newString(k+"="+v, d.by), func(e *node) bool { return envKey(e) == k })
+	env.ReplaceKeyed(jsontree.NewString(k+"="+v, d.By), func(e *jsontree.Node) bool { return envKey(e) == k })
 	return nil
 }
 
 // Workdir sets the working directory, which must be absolute.
 func Workdir(label, dir string) (Edit, error) {
 	if err := text("the directory", dir); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	if !path.IsAbs(dir) {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no absolute path in the container", dir)}
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(dir, "process", "cwd") }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(dir, "process", "cwd") }), nil
 }
 
 // User sets the user, NAME|UID[:GROUP|GID]. As `docker run --user` does, it
@@ -137,32 +139,32 @@ func Workdir(label, dir string) (Edit, error) {
 func User(label, spec string) (Edit, error) {
 	name, group, grouped := strings.Cut(spec, ":")
 	if err := text("the user", spec); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	if name == "" || grouped && group == "" || strings.Contains(group, ":") {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no user: NAME|UID[:GROUP|GID] is wanted", spec)}
 	}
 	if _, err := (standIn{}).User(spec); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		u, err := d.users.User(spec)
 		if err != nil {
 			// A later edit may name another user: an image's config, say, has
 			// one that the rootfs lacks, and --user 0 follows.
-			d.unresolved.err = blame(d.by, err)
+			d.unresolved.err = Blame(d.By, err)
 			u = user.ExecUser{}
 		}
-		if err := d.put(u.Uid, "process", "user", "uid"); err != nil {
+		if err := d.Put(u.Uid, "process", "user", "uid"); err != nil {
 			return err
 		}
 		if err != nil {
-			d.unresolved.uid = d.get("process", "user", "uid")
+			d.unresolved.uid = d.Get("process", "user", "uid")
 		}
-		if err := d.put(u.Gid, "process", "user", "gid"); err != nil {
+		if err := d.Put(u.Gid, "process", "user", "gid"); err != nil {
 			return err
 		}
-		d.drop("process", "user", "additionalGids")
+		d.Drop("process", "user", "additionalGids")
 		if !d.host.Rootless {
 			for _, gid := range append([]int{u.Gid}, u.Sgids...) {
 				if err := d.addGroup(gid); err != nil {
@@ -170,7 +172,7 @@ func User(label, spec string) (Edit, error) {
 				}
 			}
 		} else if len(u.Sgids) > 0 {
-			d.note("`%s`: the user's %s of the rootfs's /etc/group left out: a rootless container cannot set groups", label, count(len(u.Sgids), "supplementary group"))
+			d.note("`%s`: the user's %s of the rootfs's /etc/group left out: a rootless container cannot set groups", label, jsontree.Count(len(u.Sgids), "supplementary group"))
 		}
 		for _, gid := range d.groups {
 			if err := d.addGroup(gid); err != nil {
@@ -184,15 +186,15 @@ func User(label, spec string) (Edit, error) {
 // GroupAdd adds a supplementary group, by name or id.
 func GroupAdd(label, group string) (Edit, error) {
 	if err := text("the group", group); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	if group == "" {
 		return Edit{}, &EditError{Label: label, Problem: "the name or id of a group is missing"}
 	}
 	if _, err := (standIn{}).Group(group); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		gid, err := d.users.Group(group)
 		if err != nil {
 			return err
@@ -204,35 +206,35 @@ func GroupAdd(label, group string) (Edit, error) {
 
 // checkUser says that the user is still one that could not be resolved.
 func (d *Doc) checkUser() error {
-	if d.unresolved.uid != nil && d.unresolved.uid == d.get("process", "user", "uid") {
+	if d.unresolved.uid != nil && d.unresolved.uid == d.Get("process", "user", "uid") {
 		return d.unresolved.err
 	}
 	return nil
 }
 
 func (d *Doc) addGroup(gid int) error {
-	list, err := d.array("process", "user", "additionalGids")
+	list, err := d.Array("process", "user", "additionalGids")
 	if err != nil {
 		return err
 	}
-	n, err := fromGo(gid, d.by)
+	n, err := jsontree.FromGo(gid, d.By)
 	if err != nil {
 		return err
 	}
-	list.replaceKeyed(n, n.equal)
+	list.ReplaceKeyed(n, n.Equal)
 	return nil
 }
 
 // Hostname sets the container's host name.
 func Hostname(label, name string) (Edit, error) {
 	if err := text("the name", name); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
 	// sethostname(2): 64 bytes at most.
 	if name == "" || len(name) > 64 || strings.ContainsAny(name, " \t\n/") {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no host name", name)}
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(name, "hostname") }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(name, "hostname") }), nil
 }
 
 // Switch is the value of a flag that turns something on or off.
@@ -263,20 +265,20 @@ func ParseSwitch(s string) (Switch, error) {
 // set writes true at a path of member names, or takes the member away.
 func (s Switch) set(d *Doc, path ...string) error {
 	if s == SwitchOff {
-		d.drop(path...)
+		d.Drop(path...)
 		return nil
 	}
-	return d.put(true, path...)
+	return d.Put(true, path...)
 }
 
 // TTY gives the process a terminal or none. With one, TERM is set unless it is
 // already, as `docker run -t` does.
 func TTY(label string, s Switch) (Edit, error) {
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		if err := s.set(d, "process", "terminal"); err != nil || s == SwitchOff {
 			return err
 		}
-		if slices.ContainsFunc(list(d.get("process", "env")), func(e *node) bool { return envKey(e) == "TERM" }) {
+		if slices.ContainsFunc(jsontree.Elements(d.Get("process", "env")), func(e *jsontree.Node) bool { return envKey(e) == "TERM" }) {
 			return nil
 		}
 		return d.setenv("TERM", "xterm")
@@ -285,7 +287,7 @@ func TTY(label string, s Switch) (Edit, error) {
 
 // ReadOnly makes the rootfs read-only or writable.
 func ReadOnly(label string, s Switch) (Edit, error) {
-	return newEdit(label, func(d *Doc) error { return s.set(d, "root", "readonly") }), nil
+	return NewEdit(label, func(d *Doc) error { return s.set(d, "root", "readonly") }), nil
 }
 
 // OOMScoreAdj sets the out-of-memory score adjustment, -1000 to 1000.
@@ -294,7 +296,7 @@ func OOMScoreAdj(label, value string) (Edit, error) {
 	if err != nil || n < -1000 || n > 1000 {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number from -1000 to 1000", value)}
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(n, "process", "oomScoreAdj") }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(n, "process", "oomScoreAdj") }), nil
 }
 
 // Annotation sets an annotation, K=V.
@@ -304,9 +306,9 @@ func Annotation(label, arg string) (Edit, error) {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no annotation: KEY=VALUE is wanted", arg)}
 	}
 	if err := text("the annotation", arg); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(v, "annotations", k) }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(v, "annotations", k) }), nil
 }
 
 // Ulimit sets a resource limit, NAME=SOFT[:HARD]; -1 and "unlimited" are no
@@ -327,7 +329,7 @@ func Ulimit(label, arg string) (Edit, error) {
 			short = append(short, strings.ToLower(strings.TrimPrefix(t, "RLIMIT_")))
 		}
 		problem := fmt.Sprintf("%q is no limit that getrlimit(2) knows", name)
-		if s := nearest(name, short); s != "" {
+		if s := jsontree.Nearest(name, short); s != "" {
 			problem += fmt.Sprintf(": did you mean %q?", s)
 		}
 		return fail("%s", problem)
@@ -344,8 +346,8 @@ func Ulimit(label, arg string) (Edit, error) {
 	if soft > hard {
 		return fail("the soft limit (%s) is above the hard one (%s)", softText, hardText)
 	}
-	return newEdit(label, func(d *Doc) error {
-		return d.upsert("type", rlimitEntry{kind, hard, soft}, "process", "rlimits")
+	return NewEdit(label, func(d *Doc) error {
+		return d.Upsert("type", rlimitEntry{kind, hard, soft}, "process", "rlimits")
 	}), nil
 }
 
@@ -366,23 +368,23 @@ func rlimit(s string) (uint64, error) {
 // to the ambient set where the config has one. ALL adds every one. The prefix
 // CAP_ may be left out.
 func CapAdd(label, name string) (Edit, error) {
-	names, err := capabilities(name)
+	names, err := Capabilities(name)
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		sets := []string{"bounding", "effective", "permitted"}
-		if d.get("process", "capabilities", "ambient") != nil {
+		if d.Get("process", "capabilities", "ambient") != nil {
 			sets = append(sets, "ambient")
 		}
 		for _, set := range sets {
-			list, err := d.array("process", "capabilities", set)
+			list, err := d.Array("process", "capabilities", set)
 			if err != nil {
 				return err
 			}
 			for _, c := range names {
-				if !slices.ContainsFunc(list.list, func(e *node) bool { return e.text == c }) {
-					list.list = append(list.list, newString(c, d.by))
+				if !slices.ContainsFunc(list.List, func(e *jsontree.Node) bool { return e.Text == c }) {
+					list.List = append(list.List, jsontree.NewString(c, d.By))
 				}
 			}
 		}
@@ -392,23 +394,23 @@ func CapAdd(label, name string) (Edit, error) {
 
 // CapDrop removes a capability, or ALL, from every set.
 func CapDrop(label, name string) (Edit, error) {
-	names, err := capabilities(name)
+	names, err := Capabilities(name)
 	if err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error {
-		caps, err := d.object("process", "capabilities")
+	return NewEdit(label, func(d *Doc) error {
+		caps, err := d.Object("process", "capabilities")
 		if err != nil {
 			return err
 		}
-		for _, set := range caps.keys {
-			caps.obj[set].removeKeyed(func(e *node) bool { return slices.Contains(names, e.text) })
+		for _, set := range caps.Keys {
+			caps.Obj[set].RemoveKeyed(func(e *jsontree.Node) bool { return slices.Contains(names, e.Text) })
 		}
 		return nil
 	}), nil
 }
 
-func capabilities(name string) ([]string, error) {
+func Capabilities(name string) ([]string, error) {
 	upper := strings.ToUpper(name)
 	if upper == "ALL" {
 		return capabilityNames, nil
@@ -418,7 +420,7 @@ func capabilities(name string) ([]string, error) {
 		return []string{full}, nil
 	}
 	e := &EditError{Problem: fmt.Sprintf("%q is no capability of capabilities(7)", name)}
-	if s := nearest(full, capabilityNames); s != "" {
+	if s := jsontree.Nearest(full, capabilityNames); s != "" {
 		e.Problem += fmt.Sprintf(": did you mean %s?", strings.TrimPrefix(s, "CAP_"))
 	}
 	return nil, e
@@ -426,7 +428,7 @@ func capabilities(name string) ([]string, error) {
 
 // NoNewPrivileges sets or clears process.noNewPrivileges.
 func NoNewPrivileges(label string, s Switch) (Edit, error) {
-	return newEdit(label, func(d *Doc) error { return s.set(d, "process", "noNewPrivileges") }), nil
+	return NewEdit(label, func(d *Doc) error { return s.set(d, "process", "noNewPrivileges") }), nil
 }
 
 // AppArmor sets the AppArmor profile.
@@ -435,7 +437,7 @@ func AppArmor(label, profile string) (Edit, error) {
 		return Edit{}, &EditError{Label: label, Problem: "the name of the profile is missing"}
 	}
 	if err := text("the profile", profile); err != nil {
-		return Edit{}, blame(label, err)
+		return Edit{}, Blame(label, err)
 	}
-	return newEdit(label, func(d *Doc) error { return d.put(profile, "process", "apparmorProfile") }), nil
+	return NewEdit(label, func(d *Doc) error { return d.Put(profile, "process", "apparmorProfile") }), nil
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // A refusal is what a valid document asks for and a runtime will not give,
@@ -13,7 +15,7 @@ import (
 type refusal struct {
 	code    string
 	pointer string
-	node    *node
+	node    *jsontree.Node
 	// message goes on from the pointer: "is ..." or "has ...", after a colon anything.
 	message string
 }
@@ -33,20 +35,20 @@ func (d *Doc) refusals() (found []refusal) {
 	if !d.own("user") {
 		return nil
 	}
-	refuse := func(code string, n *node, path []string, format string, args ...any) {
-		found = append(found, refusal{code, pointerOf(path...), n, fmt.Sprintf(format, args...)})
+	refuse := func(code string, n *jsontree.Node, path []string, format string, args ...any) {
+		found = append(found, refusal{code, jsontree.Pointer(path...), n, fmt.Sprintf(format, args...)})
 	}
-	for i, m := range list(d.get("mounts")) {
-		kind, _ := m.member("type").str()
-		for _, o := range list(m.member("options")) {
-			key, value, _ := strings.Cut(o.text, "=")
+	for i, m := range jsontree.Elements(d.Get("mounts")) {
+		kind, _ := m.Member("type").Str()
+		for _, o := range jsontree.Elements(m.Member("options")) {
+			key, value, _ := strings.Cut(o.Text, "=")
 			id, err := strconv.ParseInt(value, 10, 64)
 			if err == nil && (key == "uid" || key == "gid") && !d.maps(key, id) {
-				refuse(FindingMountID, m, []string{"mounts", strconv.Itoa(i)}, "has the option %s, which the mapping lacks: the kernel refuses the mount", o.text)
+				refuse(FindingMountID, m, []string{"mounts", strconv.Itoa(i)}, "has the option %s, which the mapping lacks: the kernel refuses the mount", o.Text)
 			}
 		}
 		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) && !bindMount(m) {
-			cure := "--remove " + pointerOf("mounts", strconv.Itoa(i))
+			cure := "--remove " + jsontree.Pointer("mounts", strconv.Itoa(i))
 			if at := bind.mount.Source; at != "" {
 				cure = "--mount type=bind,src=" + at + ",dst=" + at + ",ro"
 			}
@@ -54,22 +56,22 @@ func (d *Doc) refusals() (found []refusal) {
 				"is a mount of %s, which the kernel refuses in a user namespace without a %s namespace of its own: %s", kind, bind.namespace, cure)
 		}
 	}
-	if n := d.get("process", "oomScoreAdj"); n != nil && strings.HasPrefix(n.text, "-") {
+	if n := d.Get("process", "oomScoreAdj"); n != nil && strings.HasPrefix(n.Text, "-") {
 		refuse(FindingOOMScore, n, []string{"process", "oomScoreAdj"},
-			"is %s, and the kernel lets nobody lower it from inside a user namespace: the container will not start", n.text)
+			"is %s, and the kernel lets nobody lower it from inside a user namespace: the container will not start", n.Text)
 	}
 	if !d.host.Rootless {
 		return found
 	}
-	if n := d.get("process", "user", "additionalGids"); n != nil && len(n.list) > 0 {
-		refuse(FindingGroups, n.list[0], []string{"process", "user", "additionalGids"}, "an ordinary user's runc refuses them, crun takes them")
+	if n := d.Get("process", "user", "additionalGids"); n != nil && len(n.List) > 0 {
+		refuse(FindingGroups, n.List[0], []string{"process", "user", "additionalGids"}, "an ordinary user's runc refuses them, crun takes them")
 	}
-	for i, r := range list(d.get("process", "rlimits")) {
-		kind, limit := textOf(r.member("type")), r.member("hard")
+	for i, r := range jsontree.Elements(d.Get("process", "rlimits")) {
+		kind, limit := textOf(r.Member("type")), r.Member("hard")
 		if limit == nil {
 			continue
 		}
-		hard, err := strconv.ParseUint(limit.text, 10, 64)
+		hard, err := strconv.ParseUint(limit.Text, 10, 64)
 		if own, known := d.host.HardLimits[kind]; known && err == nil && hard > own {
 			refuse(FindingRlimit, r, []string{"process", "rlimits", strconv.Itoa(i)}, "%s is %d, and an ordinary user may not raise it above %d here", kind, hard, own)
 		}
@@ -82,11 +84,11 @@ func (d *Doc) refusals() (found []refusal) {
 		why = "an ordinary user's runtime can set it only in a control group that was delegated, as by systemd-run --user --scope -p Delegate=yes"
 	}
 	for _, key := range []string{"memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified"} {
-		if n := d.get("linux", "resources", key); n != nil && len(n.keys)+len(n.list) > 0 {
+		if n := d.Get("linux", "resources", key); n != nil && len(n.Keys)+len(n.List) > 0 {
 			refuse(FindingCgroup, n, []string{"linux", "resources", key}, "%s", why)
 		}
 	}
-	if n := d.get("linux", "cgroupsPath"); n != nil && n.text != "" {
+	if n := d.Get("linux", "cgroupsPath"); n != nil && n.Text != "" {
 		refuse(FindingCgroup, n, []string{"linux", "cgroupsPath"}, "%s", why)
 	}
 	return found
@@ -94,28 +96,28 @@ func (d *Doc) refusals() (found []refusal) {
 
 // bindMount tells whether an element of mounts is a bind mount, whatever its
 // type says.
-func bindMount(m *node) bool {
-	return m.member("type").is("bind") || slices.ContainsFunc(list(m.member("options")), func(o *node) bool {
-		return o.text == "bind" || o.text == "rbind"
+func bindMount(m *jsontree.Node) bool {
+	return m.Member("type").Is("bind") || slices.ContainsFunc(jsontree.Elements(m.Member("options")), func(o *jsontree.Node) bool {
+		return o.Text == "bind" || o.Text == "rbind"
 	})
 }
 
 // maps tells whether the document's own mapping, if it has one, has a container
 // id; what is "uid" or "gid".
 func (d *Doc) maps(what string, id int64) bool {
-	ranges := list(d.get("linux", what+"Mappings"))
-	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(e *node) bool { return inRange(e, id) })
+	ranges := jsontree.Elements(d.Get("linux", what+"Mappings"))
+	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(e *jsontree.Node) bool { return inRange(e, id) })
 }
 
 // author is who is to be told about a value: the last edit that had a hand in
 // it, or what the edits started from.
-func (d *Doc) author(n *node) string {
-	by := n.by
-	for _, key := range slices.Backward(n.keys) {
+func (d *Doc) author(n *jsontree.Node) string {
+	by := n.By
+	for _, key := range slices.Backward(n.Keys) {
 		if by != d.base && by != "" {
 			break
 		}
-		by = n.obj[key].by
+		by = n.Obj[key].By
 	}
 	switch by {
 	case "":

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 var specType = reflect.TypeFor[specs.Spec]()
@@ -97,7 +99,7 @@ var elsewhere = func() func(string) string {
 					continue
 				}
 				p := append(path[:len(path):len(path)], f.name)
-				places[strings.ToLower(f.name)] = append(places[strings.ToLower(f.name)], pointerOf(p...))
+				places[strings.ToLower(f.name)] = append(places[strings.ToLower(f.name)], jsontree.Pointer(p...))
 				walk(p, f.typ)
 			}
 		}
@@ -151,16 +153,16 @@ func (specSchema) Members(path []string) []string {
 func (specSchema) Elsewhere(name string) string { return elsewhere(name) }
 
 // Container says whether the specification has an array or an object at a path.
-func (specSchema) Container(path []string) kind {
+func (specSchema) Container(path []string) jsontree.Kind {
 	t := typeAt(path)
 	if t == nil {
-		return kindNull
+		return jsontree.KindNull
 	}
 	switch t.Kind() {
 	case reflect.Slice, reflect.Array:
-		return kindArray
+		return jsontree.KindArray
 	case reflect.Map, reflect.Struct:
-		return kindObject
+		return jsontree.KindObject
 	}
-	return kindNull
+	return jsontree.KindNull
 }

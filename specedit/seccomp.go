@@ -9,6 +9,8 @@ import (
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // pendingSeccomp is a profile with rules that depend on the capabilities of
@@ -17,23 +19,23 @@ import (
 type pendingSeccomp struct {
 	by   string
 	make func(*specs.Spec) (*specs.LinuxSeccomp, error)
-	node *node // what stands in the document
-	copy *node // the same as it was written
+	node *jsontree.Node // what stands in the document
+	copy *jsontree.Node // the same as it was written
 }
 
 // SeccompDefault sets the profile that docker has by default, for this kernel,
 // this architecture, and the capabilities that the container ends up with.
 func SeccompDefault(label string) Edit {
-	return newEdit(label, func(d *Doc) error {
-		return d.setSeccomp(&pendingSeccomp{by: d.by, make: seccomp.GetDefaultProfile})
+	return NewEdit(label, func(d *Doc) error {
+		return d.setSeccomp(&pendingSeccomp{by: d.By, make: seccomp.GetDefaultProfile})
 	})
 }
 
 // SeccompUnconfined takes the seccomp profile away.
 func SeccompUnconfined(label string) Edit {
-	return newEdit(label, func(d *Doc) error {
+	return NewEdit(label, func(d *Doc) error {
 		d.profile = nil
-		d.drop("linux", "seccomp")
+		d.Drop("linux", "seccomp")
 		return nil
 	})
 }
@@ -55,36 +57,36 @@ func SeccompProfile(label string, profile []byte) (Edit, error) {
 		err = errors.New("it has no defaultAction")
 	}
 	if err != nil {
-		return Edit{}, blame(label, fmt.Errorf("read the seccomp profile: %w", err))
+		return Edit{}, Blame(label, fmt.Errorf("read the seccomp profile: %w", err))
 	}
 	text := string(profile)
 	load := func(spec *specs.Spec) (*specs.LinuxSeccomp, error) { return seccomp.LoadProfile(text, spec) }
 	if _, err := load(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}); err != nil {
-		return Edit{}, blame(label, fmt.Errorf("read the seccomp profile: %w", err))
+		return Edit{}, Blame(label, fmt.Errorf("read the seccomp profile: %w", err))
 	}
-	return newEdit(label, func(d *Doc) error {
-		return d.setSeccomp(&pendingSeccomp{by: d.by, make: load})
+	return NewEdit(label, func(d *Doc) error {
+		return d.setSeccomp(&pendingSeccomp{by: d.By, make: load})
 	}), nil
 }
 
 func (d *Doc) setSeccomp(p *pendingSeccomp) error {
 	var caps []string
-	for _, e := range list(d.get("process", "capabilities", "bounding")) {
-		caps = append(caps, e.text)
+	for _, e := range jsontree.Elements(d.Get("process", "capabilities", "bounding")) {
+		caps = append(caps, e.Text)
 	}
 	profile, err := p.make(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}})
 	if err != nil {
 		return fmt.Errorf("make the seccomp profile: %w", err)
 	}
-	if p.node, err = fromGo(profile, p.by); err != nil {
+	if p.node, err = jsontree.FromGo(profile, p.by); err != nil {
 		return err
 	}
-	p.copy = p.node.clone("")
-	linux, err := d.object("linux")
+	p.copy = p.node.Clone("")
+	linux, err := d.Object("linux")
 	if err != nil {
 		return err
 	}
-	linux.setMember("seccomp", p.node)
+	linux.SetMember("seccomp", p.node)
 	d.profile = p
 	return nil
 }
@@ -92,8 +94,8 @@ func (d *Doc) setSeccomp(p *pendingSeccomp) error {
 // settleSeccomp makes the profile again for the final capabilities.
 func (d *Doc) settleSeccomp() error {
 	p := d.profile
-	if p == nil || d.get("linux", "seccomp") != p.node || !p.node.equal(p.copy) {
+	if p == nil || d.Get("linux", "seccomp") != p.node || !p.node.Equal(p.copy) {
 		return nil
 	}
-	return blame(p.by, d.setSeccomp(p))
+	return Blame(p.by, d.setSeccomp(p))
 }

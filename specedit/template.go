@@ -8,6 +8,8 @@ import (
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // Host is what a built-in template depends on.
@@ -150,9 +152,9 @@ var hostBinds = map[string]struct {
 // own tells whether the document has a new namespace of a type: not the host's,
 // and not one that is joined by path.
 func (d *Doc) own(kind string) bool {
-	return slices.ContainsFunc(list(d.get("linux", "namespaces")), func(n *node) bool {
-		t, _ := n.member("type").str()
-		return t == kind && n.member("path") == nil
+	return slices.ContainsFunc(jsontree.Elements(d.Get("linux", "namespaces")), func(n *jsontree.Node) bool {
+		t, _ := n.Member("type").Str()
+		return t == kind && n.Member("path") == nil
 	})
 }
 
@@ -172,27 +174,27 @@ func (d *Doc) settle() error {
 	if !d.own("user") {
 		return nil
 	}
-	d.get("mounts").removeKeyed(func(m *node) bool {
-		kind, _ := m.member("type").str()
+	d.Get("mounts").RemoveKeyed(func(m *jsontree.Node) bool {
+		kind, _ := m.Member("type").Str()
 		bind, ok := hostBinds[kind]
 		return d.untouched(m) && ok && !d.own(bind.namespace) && bind.mount.Source == ""
 	})
-	for i, m := range list(d.get("mounts")) {
+	for i, m := range jsontree.Elements(d.Get("mounts")) {
 		if !d.untouched(m) {
 			continue
 		}
-		kind, _ := m.member("type").str()
+		kind, _ := m.Member("type").Str()
 		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) {
-			n, err := fromGo(bind.mount, d.base)
+			n, err := jsontree.FromGo(bind.mount, d.base)
 			if err != nil {
 				return err
 			}
-			d.get("mounts").list[i] = n
+			d.Get("mounts").List[i] = n
 		}
 		// The group of terminals must be one that the mapping has.
 		if kind == "devpts" {
-			m.member("options").removeKeyed(func(o *node) bool {
-				gid, ok := strings.CutPrefix(o.text, "gid=")
+			m.Member("options").RemoveKeyed(func(o *jsontree.Node) bool {
+				gid, ok := strings.CutPrefix(o.Text, "gid=")
 				id, err := strconv.Atoi(gid)
 				return ok && err == nil && !d.mappedGID(id)
 			})
@@ -202,16 +204,16 @@ func (d *Doc) settle() error {
 }
 
 // untouched tells whether a value is as the edits found it, all through.
-func (d *Doc) untouched(n *node) bool {
-	if n.by != d.base || len(n.gone) > 0 {
+func (d *Doc) untouched(n *jsontree.Node) bool {
+	if n.By != d.base || len(n.Gone) > 0 {
 		return false
 	}
-	for _, e := range n.list {
+	for _, e := range n.List {
 		if !d.untouched(e) {
 			return false
 		}
 	}
-	for _, e := range n.obj {
+	for _, e := range n.Obj {
 		if !d.untouched(e) {
 			return false
 		}
@@ -221,20 +223,20 @@ func (d *Doc) untouched(n *node) bool {
 
 // mappedGID tells whether the document's own mapping has a group id.
 func (d *Doc) mappedGID(id int) bool {
-	return slices.ContainsFunc(list(d.get("linux", "gidMappings")), func(e *node) bool {
+	return slices.ContainsFunc(jsontree.Elements(d.Get("linux", "gidMappings")), func(e *jsontree.Node) bool {
 		return inRange(e, int64(id))
 	})
 }
 
 // inRange tells whether an id mapping has a container id.
-func inRange(mapping *node, id int64) bool {
+func inRange(mapping *jsontree.Node, id int64) bool {
 	var v [2]int64
 	for i, name := range []string{"containerID", "size"} {
-		m := mapping.member(name)
-		if m == nil || m.kind != kindNumber {
+		m := mapping.Member(name)
+		if m == nil || m.Kind != jsontree.KindNumber {
 			return false
 		}
-		v[i], _ = strconv.ParseInt(m.text, 10, 64)
+		v[i], _ = strconv.ParseInt(m.Text, 10, 64)
 	}
 	return id >= v[0] && id-v[0] < v[1]
 }

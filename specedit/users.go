@@ -14,6 +14,8 @@ import (
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // UserLookup resolves the names of users and groups as the container sees
@@ -106,7 +108,7 @@ func known(file []byte, wanted string) string {
 		name, _, _ := bytes.Cut(bytes.TrimSpace(line), []byte(":"))
 		names = append(names, string(name))
 	}
-	if s := nearest(wanted, names); s != "" {
+	if s := jsontree.Nearest(wanted, names); s != "" {
 		return fmt.Sprintf(": did you mean %q?", s)
 	}
 	return ""

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // required lists the members that an object must have. Source: the "required"
@@ -77,9 +79,9 @@ type checker struct {
 
 // faults are the first errors of a document, most at most. What it means is
 // looked at only where its types are right.
-func faults(root *node, base string, most int) []*EditError {
+func faults(root *jsontree.Node, base string, most int) []*EditError {
 	c := &checker{base: base, most: most}
-	c.value(root, specType, nil, root.by)
+	c.value(root, specType, nil, root.By)
 	if len(c.errs) == 0 {
 		c.meaning(root)
 	}
@@ -89,7 +91,7 @@ func faults(root *node, base string, most int) []*EditError {
 // check says whether a document is a valid config; the error is an *EditError
 // that blames the edit which brought the fault in. base is what to blame for
 // what no edit wrote.
-func check(root *node, base string) error {
+func check(root *jsontree.Node, base string) error {
 	if errs := faults(root, base, 1); len(errs) > 0 {
 		return errs[0]
 	}
@@ -107,62 +109,62 @@ func (c *checker) fail(path []string, by, format string, args ...any) *EditError
 	if by == "" {
 		by = c.base
 	}
-	err := &EditError{Label: by, Pointer: pointerOf(path...), Problem: fmt.Sprintf(format, args...)}
+	err := &EditError{Label: by, Pointer: jsontree.Pointer(path...), Problem: fmt.Sprintf(format, args...)}
 	c.errs = append(c.errs, err)
 	return err
 }
 
-func (c *checker) value(n *node, t reflect.Type, path []string, by string) {
+func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by string) {
 	if c.done() {
 		return
 	}
-	if n.by != "" {
-		by = n.by
+	if n.By != "" {
+		by = n.By
 	}
-	if n.kind == kindNull {
+	if n.Kind == jsontree.KindNull {
 		c.fail(path, by, "is null, %s is wanted", wanted(t))
 		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		if n.kind != kindObject {
+		if n.Kind != jsontree.KindObject {
 			c.fail(path, by, "is %s, an object is wanted", shown(n))
 			return
 		}
 		c.object(n, t, path, by)
 	case reflect.Map:
-		if n.kind != kindObject {
+		if n.Kind != jsontree.KindObject {
 			c.fail(path, by, "is %s, an object is wanted", shown(n))
 			return
 		}
-		for _, k := range n.keys {
-			c.value(n.obj[k], indirect(t.Elem()), extend(path, k), by)
+		for _, k := range n.Keys {
+			c.value(n.Obj[k], indirect(t.Elem()), extend(path, k), by)
 		}
 	case reflect.Slice, reflect.Array:
-		if n.kind != kindArray {
+		if n.Kind != jsontree.KindArray {
 			c.fail(path, by, "is %s, an array is wanted", shown(n))
 			return
 		}
-		for i, e := range n.list {
+		for i, e := range n.List {
 			c.value(e, indirect(t.Elem()), extend(path, strconv.Itoa(i)), by)
 		}
 	case reflect.String:
-		if n.kind != kindString {
+		if n.Kind != jsontree.KindString {
 			err := c.fail(path, by, "is %s, a string is wanted", shown(n))
-			if n.kind == kindNumber || n.kind == kindBool {
-				err.Hint = fmt.Sprintf("a string that looks like JSON needs its own quotes: '%q'", n.text)
+			if n.Kind == jsontree.KindNumber || n.Kind == jsontree.KindBool {
+				err.Hint = fmt.Sprintf("a string that looks like JSON needs its own quotes: '%q'", n.Text)
 			}
 			return
 		}
-		if list := choices[t]; list != nil && !slices.Contains(list, n.text) {
+		if list := choices[t]; list != nil && !slices.Contains(list, n.Text) {
 			suggestion := ""
-			if s := nearest(n.text, list); s != "" {
+			if s := jsontree.Nearest(n.Text, list); s != "" {
 				suggestion = fmt.Sprintf(": did you mean %q?", s)
 			}
-			c.fail(path, by, "is %q, which is none of %s%s", n.text, strings.Join(list, ", "), suggestion)
+			c.fail(path, by, "is %q, which is none of %s%s", n.Text, strings.Join(list, ", "), suggestion)
 		}
 	case reflect.Bool:
-		if n.kind != kindBool {
+		if n.Kind != jsontree.KindBool {
 			c.fail(path, by, "is %s, true or false is wanted", shown(n))
 		}
 	default:
@@ -171,14 +173,14 @@ func (c *checker) value(n *node, t reflect.Type, path []string, by string) {
 }
 
 // number wants an integer of the size that the specification's type has.
-func (c *checker) number(n *node, t reflect.Type, path []string, by string) {
-	if n.kind != kindNumber {
+func (c *checker) number(n *jsontree.Node, t reflect.Type, path []string, by string) {
+	if n.Kind != jsontree.KindNumber {
 		c.fail(path, by, "is %s, a number is wanted", shown(n))
 		return
 	}
-	v, ok := new(big.Int).SetString(n.text, 10)
+	v, ok := new(big.Int).SetString(n.Text, 10)
 	if !ok {
-		c.fail(path, by, "is %s, a whole number in digits is wanted", n.text)
+		c.fail(path, by, "is %s, a whole number in digits is wanted", n.Text)
 		return
 	}
 	bits := t.Bits()
@@ -189,24 +191,24 @@ func (c *checker) number(n *node, t reflect.Type, path []string, by string) {
 		low.Neg(high)
 	}
 	if v.Cmp(low) < 0 || v.Cmp(high) >= 0 {
-		c.fail(path, by, "is %s, a number from %s to %s is wanted", n.text, low, high.Sub(high, big.NewInt(1)))
+		c.fail(path, by, "is %s, a number from %s to %s is wanted", n.Text, low, high.Sub(high, big.NewInt(1)))
 	}
 }
 
-func (c *checker) object(n *node, t reflect.Type, path []string, by string) {
+func (c *checker) object(n *jsontree.Node, t reflect.Type, path []string, by string) {
 	fields := fieldsOf(t)
-	for _, k := range n.keys {
+	for _, k := range n.Keys {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.name == k })
 		if i < 0 {
 			c.unknown(n, k, fields, path, by)
 			continue
 		}
-		c.value(n.obj[k], fields[i].typ, extend(path, k), by)
+		c.value(n.Obj[k], fields[i].typ, extend(path, k), by)
 	}
 	for _, name := range required[t] {
-		if n.obj[name] == nil {
+		if n.Obj[name] == nil {
 			blamed := by
-			if g := n.gone[name]; g != "" {
+			if g := n.Gone[name]; g != "" {
 				blamed = g
 			}
 			c.fail(extend(path, name), blamed, "is required and missing")
@@ -214,19 +216,19 @@ func (c *checker) object(n *node, t reflect.Type, path []string, by string) {
 	}
 }
 
-func (c *checker) unknown(n *node, name string, fields []field, path []string, by string) {
+func (c *checker) unknown(n *jsontree.Node, name string, fields []field, path []string, by string) {
 	var names []string
 	for _, f := range fields {
 		names = append(names, f.name)
 	}
 	suggestion := ""
-	if s := nearest(name, names); s != "" {
-		suggestion = fmt.Sprintf(": did you mean %s?", pointerOf(extend(path, s)...))
+	if s := jsontree.Nearest(name, names); s != "" {
+		suggestion = fmt.Sprintf(": did you mean %s?", jsontree.Pointer(extend(path, s)...))
 	} else if s := elsewhere(name); s != "" {
 		suggestion = fmt.Sprintf(": did you mean %s?", s)
 	}
-	if v := n.obj[name]; v.by != "" {
-		by = v.by
+	if v := n.Obj[name]; v.By != "" {
+		by = v.By
 	}
 	c.fail(extend(path, name), by, "is no member that the runtime specification knows%s", suggestion)
 }
@@ -250,88 +252,88 @@ func wanted(t reflect.Type) string {
 }
 
 // shown names a wrong value in an error: scalars as they are, the rest by type.
-func shown(n *node) string {
-	switch n.kind {
-	case kindString, kindNumber, kindBool:
-		return n.kind.String() + " (" + brief(n) + ")"
+func shown(n *jsontree.Node) string {
+	switch n.Kind {
+	case jsontree.KindString, jsontree.KindNumber, jsontree.KindBool:
+		return n.Kind.String() + " (" + jsontree.Brief(n) + ")"
 	}
-	return n.kind.String()
+	return n.Kind.String()
 }
 
 // meaning checks what the types cannot say but config.md does, as far as it
 // can be seen in the document alone.
-func (c *checker) meaning(root *node) {
-	if v := root.member("ociVersion"); v != nil {
-		if _, _, err := parseVersion(v.text); err != nil {
-			c.fail([]string{"ociVersion"}, v.by, "%v", err)
+func (c *checker) meaning(root *jsontree.Node) {
+	if v := root.Member("ociVersion"); v != nil {
+		if _, _, err := parseVersion(v.Text); err != nil {
+			c.fail([]string{"ociVersion"}, v.By, "%v", err)
 		}
 	}
-	if p := root.member("process"); p != nil {
-		if args := p.member("args"); args == nil || len(args.list) == 0 {
-			by, what := p.by, "is required and missing"
+	if p := root.Member("process"); p != nil {
+		if args := p.Member("args"); args == nil || len(args.List) == 0 {
+			by, what := p.By, "is required and missing"
 			if args != nil {
-				by, what = args.by, "is empty: there is no command to run"
-			} else if g := p.gone["args"]; g != "" {
+				by, what = args.By, "is empty: there is no command to run"
+			} else if g := p.Gone["args"]; g != "" {
 				by = g
 			}
 			c.fail([]string{"process", "args"}, by, "%s", what)
 		}
-		if cwd := p.member("cwd"); cwd != nil && !strings.HasPrefix(cwd.text, "/") {
-			c.fail([]string{"process", "cwd"}, cwd.by, "is %q, an absolute path is wanted", cwd.text)
+		if cwd := p.Member("cwd"); cwd != nil && !strings.HasPrefix(cwd.Text, "/") {
+			c.fail([]string{"process", "cwd"}, cwd.By, "is %q, an absolute path is wanted", cwd.Text)
 		}
-		if cwd := p.member("cwd"); cwd != nil && descriptorPath(cwd.text) {
+		if cwd := p.Member("cwd"); cwd != nil && descriptorPath(cwd.Text) {
 			// A descriptor that leaked into the container leads out of it: CVE-2024-21626.
-			c.fail([]string{"process", "cwd"}, cwd.by, "is %q, a directory behind a file descriptor", cwd.text)
+			c.fail([]string{"process", "cwd"}, cwd.By, "is %q, a directory behind a file descriptor", cwd.Text)
 		}
-		if env := p.member("env"); env != nil {
-			for i, e := range env.list {
-				if k, _, ok := strings.Cut(e.text, "="); !ok || k == "" {
-					c.fail([]string{"process", "env", strconv.Itoa(i)}, e.by, "is %q, NAME=VALUE is wanted", e.text)
+		if env := p.Member("env"); env != nil {
+			for i, e := range env.List {
+				if k, _, ok := strings.Cut(e.Text, "="); !ok || k == "" {
+					c.fail([]string{"process", "env", strconv.Itoa(i)}, e.By, "is %q, NAME=VALUE is wanted", e.Text)
 				}
 			}
 		}
-		c.unique(p.member("rlimits"), []string{"process", "rlimits"}, "type")
-		for i, r := range list(p.member("rlimits")) {
-			soft, ok1 := new(big.Int).SetString(r.member("soft").text, 10)
-			hard, ok2 := new(big.Int).SetString(r.member("hard").text, 10)
+		c.unique(p.Member("rlimits"), []string{"process", "rlimits"}, "type")
+		for i, r := range jsontree.Elements(p.Member("rlimits")) {
+			soft, ok1 := new(big.Int).SetString(r.Member("soft").Text, 10)
+			hard, ok2 := new(big.Int).SetString(r.Member("hard").Text, 10)
 			if ok1 && ok2 && soft.Cmp(hard) > 0 {
-				c.fail([]string{"process", "rlimits", strconv.Itoa(i)}, r.by, "has a soft limit (%s) above the hard one (%s)", soft, hard)
+				c.fail([]string{"process", "rlimits", strconv.Itoa(i)}, r.By, "has a soft limit (%s) above the hard one (%s)", soft, hard)
 			}
-			if t := r.member("type").text; !slices.Contains(rlimitTypes, t) {
+			if t := r.Member("type").Text; !slices.Contains(rlimitTypes, t) {
 				suggestion := ""
-				if s := nearest(t, rlimitTypes); s != "" {
+				if s := jsontree.Nearest(t, rlimitTypes); s != "" {
 					suggestion = fmt.Sprintf(": did you mean %q?", s)
 				}
-				c.fail([]string{"process", "rlimits", strconv.Itoa(i), "type"}, r.member("type").by, "is %q, which is no limit that getrlimit(2) knows%s", t, suggestion)
+				c.fail([]string{"process", "rlimits", strconv.Itoa(i), "type"}, r.Member("type").By, "is %q, which is no limit that getrlimit(2) knows%s", t, suggestion)
 			}
 		}
-		c.capabilities(p.member("capabilities"))
+		c.capabilities(p.Member("capabilities"))
 	}
-	if r := root.member("root").member("path"); r != nil && r.text == "" {
-		c.fail([]string{"root", "path"}, r.by, "is empty")
+	if r := root.Member("root").Member("path"); r != nil && r.Text == "" {
+		c.fail([]string{"root", "path"}, r.By, "is empty")
 	}
-	for i, m := range list(root.member("mounts")) {
-		if dst := m.member("destination"); dst.text == "" {
-			c.fail([]string{"mounts", strconv.Itoa(i), "destination"}, dst.by, "is empty")
+	for i, m := range jsontree.Elements(root.Member("mounts")) {
+		if dst := m.Member("destination"); dst.Text == "" {
+			c.fail([]string{"mounts", strconv.Itoa(i), "destination"}, dst.By, "is empty")
 		}
 	}
-	c.unique(root.member("linux").member("namespaces"), []string{"linux", "namespaces"}, "type")
-	for i, dev := range list(root.member("linux").member("devices")) {
-		if t := dev.member("type"); !slices.Contains([]string{"c", "b", "u", "p"}, t.text) {
-			c.fail([]string{"linux", "devices", strconv.Itoa(i), "type"}, t.by, "is %q, one of c, b, u, p is wanted", t.text)
+	c.unique(root.Member("linux").Member("namespaces"), []string{"linux", "namespaces"}, "type")
+	for i, dev := range jsontree.Elements(root.Member("linux").Member("devices")) {
+		if t := dev.Member("type"); !slices.Contains([]string{"c", "b", "u", "p"}, t.Text) {
+			c.fail([]string{"linux", "devices", strconv.Itoa(i), "type"}, t.By, "is %q, one of c, b, u, p is wanted", t.Text)
 		}
 	}
-	if h := root.member("hostname"); h != nil && h.text != "" && !slices.ContainsFunc(list(root.member("linux").member("namespaces")), func(e *node) bool {
-		return e.member("type").text == "uts"
+	if h := root.Member("hostname"); h != nil && h.Text != "" && !slices.ContainsFunc(jsontree.Elements(root.Member("linux").Member("namespaces")), func(e *jsontree.Node) bool {
+		return e.Member("type").Text == "uts"
 	}) {
-		c.fail([]string{"hostname"}, h.by, "needs a uts namespace: without one it would be the host's name that changes")
+		c.fail([]string{"hostname"}, h.By, "needs a uts namespace: without one it would be the host's name that changes")
 	}
-	memory := root.member("linux").member("resources").member("memory")
-	if limit, swap := memory.member("limit"), memory.member("swap"); limit != nil && swap != nil {
-		l, _ := strconv.ParseInt(limit.text, 10, 64)
-		s, _ := strconv.ParseInt(swap.text, 10, 64)
+	memory := root.Member("linux").Member("resources").Member("memory")
+	if limit, swap := memory.Member("limit"), memory.Member("swap"); limit != nil && swap != nil {
+		l, _ := strconv.ParseInt(limit.Text, 10, 64)
+		s, _ := strconv.ParseInt(swap.Text, 10, 64)
 		if s > 0 && s < l {
-			c.fail([]string{"linux", "resources", "memory", "swap"}, swap.by, "is %d, less than the memory limit (%d): it counts memory and swap together", s, l)
+			c.fail([]string{"linux", "resources", "memory", "swap"}, swap.By, "is %d, less than the memory limit (%d): it counts memory and swap together", s, l)
 		}
 	}
 	c.mapped(root)
@@ -351,78 +353,71 @@ var rlimitTypes = []string{"RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DAT
 	"RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_RSS", "RLIMIT_RTPRIO",
 	"RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK"}
 
-func list(n *node) []*node {
-	if n == nil {
-		return nil
-	}
-	return n.list
-}
-
 // unique wants no two elements with the same value of a member.
-func (c *checker) unique(n *node, path []string, key string) {
+func (c *checker) unique(n *jsontree.Node, path []string, key string) {
 	seen := map[string]int{}
-	for i, e := range list(n) {
-		v := e.member(key).text
+	for i, e := range jsontree.Elements(n) {
+		v := e.Member(key).Text
 		if first, twice := seen[v]; twice {
-			c.fail(extend(path, strconv.Itoa(i)), e.by, "has the same %s, %q, as %s", key, v, pointerOf(extend(path, strconv.Itoa(first))...))
+			c.fail(extend(path, strconv.Itoa(i)), e.By, "has the same %s, %q, as %s", key, v, jsontree.Pointer(extend(path, strconv.Itoa(first))...))
 		}
 		seen[v] = i
 	}
 }
 
-func (c *checker) capabilities(n *node) {
+func (c *checker) capabilities(n *jsontree.Node) {
 	if n == nil {
 		return
 	}
-	for _, set := range n.keys {
-		for i, e := range n.obj[set].list {
-			if slices.Contains(capabilityNames, e.text) {
+	for _, set := range n.Keys {
+		for i, e := range n.Obj[set].List {
+			if slices.Contains(capabilityNames, e.Text) {
 				continue
 			}
 			suggestion := ""
-			if s := nearest(e.text, capabilityNames); s != "" {
+			if s := jsontree.Nearest(e.Text, capabilityNames); s != "" {
 				suggestion = fmt.Sprintf(": did you mean %q?", s)
 			}
-			c.fail([]string{"process", "capabilities", set, strconv.Itoa(i)}, e.by, "is %q, which is no capability of capabilities(7)%s", e.text, suggestion)
+			c.fail([]string{"process", "capabilities", set, strconv.Itoa(i)}, e.By, "is %q, which is no capability of capabilities(7)%s", e.Text, suggestion)
 		}
 	}
 }
 
 // mapped wants the ids of the process in the config's own id mappings.
-func (c *checker) mapped(root *node) {
-	linux := root.member("linux")
-	inUser := slices.ContainsFunc(list(linux.member("namespaces")), func(e *node) bool {
-		return e.member("type").text == "user" && e.member("path") == nil
+func (c *checker) mapped(root *jsontree.Node) {
+	linux := root.Member("linux")
+	inUser := slices.ContainsFunc(jsontree.Elements(linux.Member("namespaces")), func(e *jsontree.Node) bool {
+		return e.Member("type").Text == "user" && e.Member("path") == nil
 	})
 	if !inUser {
 		return
 	}
-	user := root.member("process").member("user")
+	user := root.Member("process").Member("user")
 	for _, k := range []struct {
 		what, member, mapping string
 	}{{"user", "uid", "uidMappings"}, {"group", "gid", "gidMappings"}, {"group", "additionalGids", "gidMappings"}} {
-		n := user.member(k.member)
+		n := user.Member(k.member)
 		if n == nil {
 			continue
 		}
-		ids := []*node{n}
-		if n.kind == kindArray {
-			ids = n.list
+		ids := []*jsontree.Node{n}
+		if n.Kind == jsontree.KindArray {
+			ids = n.List
 		}
 		for _, id := range ids {
-			ranges := list(linux.member(k.mapping))
-			v, _ := strconv.ParseInt(id.text, 10, 64)
-			if len(ranges) > 0 && !slices.ContainsFunc(ranges, func(e *node) bool { return inRange(e, v) }) {
-				c.fail([]string{"process", "user", k.member}, id.by, "is %s id %d, which the mapping lacks (%s)", k.what, v, describeMapping(ranges)).Err = ErrUnmapped
+			ranges := jsontree.Elements(linux.Member(k.mapping))
+			v, _ := strconv.ParseInt(id.Text, 10, 64)
+			if len(ranges) > 0 && !slices.ContainsFunc(ranges, func(e *jsontree.Node) bool { return inRange(e, v) }) {
+				c.fail([]string{"process", "user", k.member}, id.By, "is %s id %d, which the mapping lacks (%s)", k.what, v, describeMapping(ranges)).Err = ErrUnmapped
 			}
 		}
 	}
 }
 
-func describeMapping(ranges []*node) string {
+func describeMapping(ranges []*jsontree.Node) string {
 	var parts []string
 	for _, r := range ranges {
-		parts = append(parts, r.member("containerID").text+":"+r.member("hostID").text+":"+r.member("size").text)
+		parts = append(parts, r.Member("containerID").Text+":"+r.Member("hostID").Text+":"+r.Member("size").Text)
 	}
 	return strings.Join(parts, " ")
 }

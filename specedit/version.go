@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // features is what the specification gained after 1.0.0, by the release that
@@ -75,7 +77,7 @@ const baseVersion = "1.0.0"
 
 // versionNeeded is the lowest release of the specification that has every
 // feature the document uses.
-func versionNeeded(root *node) string {
+func versionNeeded(root *jsontree.Node) string {
 	for _, f := range slices.Backward(features) {
 		for _, p := range f.patterns {
 			path, value, valued := strings.Cut(p, "=")
@@ -87,22 +89,22 @@ func versionNeeded(root *node) string {
 	return baseVersion
 }
 
-func uses(n *node, path []string, value string, valued bool) bool {
+func uses(n *jsontree.Node, path []string, value string, valued bool) bool {
 	if n == nil {
 		return false
 	}
 	if len(path) == 0 {
-		return !valued || n.kind == kindString && n.text == value
+		return !valued || n.Kind == jsontree.KindString && n.Text == value
 	}
 	if path[0] != "*" {
-		return uses(n.member(path[0]), path[1:], value, valued)
+		return uses(n.Member(path[0]), path[1:], value, valued)
 	}
-	for _, e := range n.list {
+	for _, e := range n.List {
 		if uses(e, path[1:], value, valued) {
 			return true
 		}
 	}
-	for _, e := range n.obj {
+	for _, e := range n.Obj {
 		if uses(e, path[1:], value, valued) {
 			return true
 		}

@@ -34,17 +34,19 @@ const module = "ocibundle"
 // line knows all of them: it maps their typed errors to exit codes.
 var rooms = map[string][]string{
 	"":    {"cli"},
-	"cli": {"pipeline", "pipeline/bundle", "pipeline/check", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
+	"cli": {"pipeline", "pipeline/bundle", "pipeline/check", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
 
-	"pipeline":        {"pipeline/bundle", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
+	"pipeline":        {"pipeline/bundle", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
 	"pipeline/bundle": {"pipeline/host", "pipeline/userns", "specedit", "tarx", "tarx/export", "tarx/handle", "tarx/remove"},
 	"pipeline/check":  {"pipeline/bundle", "pipeline/host", "pipeline/userns", "specedit", "tarx", "tarx/handle"},
 	"pipeline/decode": {"tarx"},
 	"pipeline/host":   {"pipeline/userns", "specedit"},
-	"pipeline/image":  {"pipeline/decode", "specedit", "tarx", "tarx/extract", "tarx/handle"},
+	"pipeline/image":  {"pipeline/decode", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle"},
 	"pipeline/userns": nil,
 
-	"specedit": nil,
+	"specedit":             {"specedit/jsontree"},
+	"specedit/imageconfig": {"specedit", "specedit/jsontree"},
+	"specedit/jsontree":    nil,
 
 	"tarx":         nil,
 	"tarx/handle":  nil,

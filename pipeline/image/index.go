@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1"
 
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tarx"
 )
 
@@ -72,7 +72,7 @@ func (a *Archive) ociImage(want Platform) (*Opened, error) {
 		return nil, err
 	}
 	img := &Opened{Image: Image{Names: g.names, Digest: d.Digest.String()}}
-	if _, img.Config, err = a.blobDocument("the image's config", manifest.Config, specedit.MaxImageConfigSize); err != nil {
+	if _, img.Config, err = a.blobDocument("the image's config", manifest.Config, imageconfig.MaxImageConfigSize); err != nil {
 		return nil, err
 	}
 	diffIDs, err := img.readConfig(want)

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tarx"
 	"ocibundle/tarx/handle"
 )
@@ -139,7 +139,7 @@ func (a *Archive) dockerImage(want Platform) (*Opened, error) {
 	}
 	img := &Opened{Image: Image{Names: d.RepoTags}}
 	digest := digestInName(config)
-	if img.Config, err = a.document("the image's config "+config, cm, digest, specedit.MaxImageConfigSize); err != nil {
+	if img.Config, err = a.document("the image's config "+config, cm, digest, imageconfig.MaxImageConfigSize); err != nil {
 		return nil, err
 	}
 	if digest.Hex != "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tests/testenv"
 )
 
@@ -65,8 +65,8 @@ func TestContainerEqualsEngine(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			name := l.run(t, test.args...)
-			im, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), specedit.ImageConfigOptions{})
-			if im.Kind != specedit.DockerContainer {
+			im, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), imageconfig.Options{})
+			if im.Kind != imageconfig.DockerContainer {
 				t.Errorf("taken for %s", im.Kind)
 			}
 			compare(t, l.engineSpec(t, name), ours, ofDocker, test.differ)
@@ -143,7 +143,7 @@ func TestUnstartableEqualsEngine(t *testing.T) {
 			failed := l.Docker(t.Context(), "start", name).Run()
 			id := strings.TrimSpace(l.docker(t, "inspect", "-f", "{{.Id}}", name))
 			t.Logf("docker start: %v", failed)
-			_, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), specedit.ImageConfigOptions{})
+			_, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), imageconfig.Options{})
 			compare(t, l.RecordedConfig(t, id), ours, ofDocker, test.differ)
 		})
 	}
@@ -193,7 +193,7 @@ func TestSeccomp(t *testing.T) {
 		l.removeLater(t, name)
 		started := l.Docker(t.Context(), "start", name).Run()
 		t.Logf("docker start with %q: %v", capability, started)
-		_, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), specedit.ImageConfigOptions{})
+		_, ours := l.importSpec(t, []byte(l.docker(t, "inspect", name)), imageconfig.Options{})
 		engine := decode(t, l.RecordedConfig(t, strings.TrimSpace(l.docker(t, "inspect", "-f", "{{.Id}}", name))))
 		mine := decode(t, ours)
 		allowed := func(c *specs.LinuxSeccomp, call string) bool {

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tests/testenv"
 )
 
@@ -123,9 +124,9 @@ func (l lab) engineSpec(t *testing.T, name string) []byte {
 }
 
 // importSpec builds the docker template with what a document says.
-func (l lab) importSpec(t *testing.T, document []byte, o specedit.ImageConfigOptions) (specedit.ImageImport, []byte) {
+func (l lab) importSpec(t *testing.T, document []byte, o imageconfig.Options) (imageconfig.Result, []byte) {
 	t.Helper()
-	im, err := specedit.ImageConfig("--image-config c.json", document, o)
+	im, err := imageconfig.Edits("--image-config c.json", document, o)
 	if err != nil {
 		t.Fatal(err)
 	}

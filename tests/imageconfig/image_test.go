@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tests/testenv"
 )
 
@@ -29,19 +29,19 @@ func TestImageEqualsEngine(t *testing.T) {
 	p.load(t, saved)
 	archive := p.output(t, "save", "--format", "oci-archive", l.full)
 	for _, test := range []struct {
-		want     specedit.ImageConfigKind
+		want     imageconfig.Kind
 		document []byte
 	}{
-		{specedit.DockerImage, []byte(l.docker(t, "inspect", l.full))},
-		{specedit.DockerImage, []byte(l.docker(t, "image", "inspect", "-f", "{{json .}}", l.full))},
-		{specedit.DockerImageConfig, savedConfig(t, []byte(saved))},
-		{specedit.PodmanImage, []byte(p.output(t, "image", "inspect", l.full))},
-		{specedit.OCIImageConfig, ociConfig(t, []byte(archive))},
+		{imageconfig.DockerImage, []byte(l.docker(t, "inspect", l.full))},
+		{imageconfig.DockerImage, []byte(l.docker(t, "image", "inspect", "-f", "{{json .}}", l.full))},
+		{imageconfig.DockerImageConfig, savedConfig(t, []byte(saved))},
+		{imageconfig.PodmanImage, []byte(p.output(t, "image", "inspect", l.full))},
+		{imageconfig.OCIImageConfig, ociConfig(t, []byte(archive))},
 	} {
 		t.Run(string(test.want), func(t *testing.T) {
-			im, text := l.importSpec(t, test.document, specedit.ImageConfigOptions{FromImage: true})
+			im, text := l.importSpec(t, test.document, imageconfig.Options{FromImage: true})
 			// podman keeps the health check and ONBUILD in its OCI archives, too.
-			if im.Kind != test.want && (test.want != specedit.OCIImageConfig || im.Kind != specedit.DockerImageConfig) {
+			if im.Kind != test.want && (test.want != imageconfig.OCIImageConfig || im.Kind != imageconfig.DockerImageConfig) {
 				t.Errorf("taken for %s", im.Kind)
 			}
 			ours := decode(t, text)

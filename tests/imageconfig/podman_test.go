@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tests/testenv"
 )
 
@@ -55,8 +55,8 @@ func TestPodmanContainerEqualsPodman(t *testing.T) {
 			// podman raises limits as far as the host's root may, which not every
 			// machine's may: what the runtime was given counts.
 			t.Logf("podman init: %v", p.command(t.Context(), "init", name).Run())
-			im, ours := l.importSpec(t, []byte(p.output(t, "inspect", name)), specedit.ImageConfigOptions{})
-			if im.Kind != specedit.PodmanContainer {
+			im, ours := l.importSpec(t, []byte(p.output(t, "inspect", name)), imageconfig.Options{})
+			if im.Kind != imageconfig.PodmanContainer {
 				t.Errorf("taken for %s", im.Kind)
 			}
 			compare(t, sortOptions(t, l.RecordedConfig(t, "userdata")), sortOptions(t, ours), ofPodman, append(test.differ, volume))

@@ -1,18 +1,17 @@
-package specedit
+package imageconfig
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
+
+	"ocibundle/specedit"
+	"ocibundle/specedit/jsontree"
 )
 
 // namespaces carries the modes over. A namespace of another container has only that
@@ -30,7 +29,7 @@ func (im *importer) namespaces() {
 		case kind == "container":
 			im.notice(member, setting, value, "the bundle gets one of its own")
 		}
-		im.edit(member, func(label string) (Edit, error) { return Namespace(label, namespace, to, "/") })
+		im.edit(member, func(label string) (specedit.Edit, error) { return specedit.Namespace(label, namespace, to, "/") })
 	}
 
 	// A network of the engine's cannot be had. What stands in for it is the template's
@@ -55,12 +54,14 @@ func (im *importer) namespaces() {
 
 	if !h.UTSMode.IsHost() {
 		if c.Hostname != "" {
-			im.edit("Config.Hostname", func(label string) (Edit, error) { return Hostname(label, c.Hostname) })
+			im.edit("Config.Hostname", func(label string) (specedit.Edit, error) { return specedit.Hostname(label, c.Hostname) })
 		}
 		if c.Domainname != "" {
 			// The specification has a member of its own since 1.1; the sysctl, which
 			// the engine uses, does for every version.
-			im.edit("Config.Domainname", func(label string) (Edit, error) { return Sysctl(label, "kernel.domainname="+c.Domainname) })
+			im.edit("Config.Domainname", func(label string) (specedit.Edit, error) {
+				return specedit.Sysctl(label, "kernel.domainname="+c.Domainname)
+			})
 		}
 	}
 	if mode := string(h.UsernsMode); mode != "" && mode != "host" && mode != "private" {
@@ -76,7 +77,7 @@ func (im *importer) security() {
 	h := &im.d.host
 	im.capabilities()
 	if h.ReadonlyRootfs {
-		im.edit("HostConfig.ReadonlyRootfs", func(label string) (Edit, error) { return ReadOnly(label, SwitchOn) })
+		im.edit("HostConfig.ReadonlyRootfs", func(label string) (specedit.Edit, error) { return specedit.ReadOnly(label, specedit.SwitchOn) })
 	}
 	if h.Privileged {
 		im.apply("HostConfig.Privileged", privileged)
@@ -84,12 +85,12 @@ func (im *importer) security() {
 	// null is an engine's that does not say; a list, an empty one too, is the whole list.
 	paths := func(member string, list []string, to string) {
 		if list != nil && !h.Privileged {
-			im.apply(member, func(d *Doc) error {
+			im.apply(member, func(d *specedit.Doc) error {
 				if len(list) == 0 {
-					d.drop("linux", to)
+					d.Drop("linux", to)
 					return nil
 				}
-				return d.put(list, "linux", to)
+				return d.Put(list, "linux", to)
 			})
 		}
 	}
@@ -106,12 +107,12 @@ func (im *importer) security() {
 		}
 		switch name {
 		case "no-new-privileges":
-			im.edit(member, func(label string) (Edit, error) {
-				on, err := ParseSwitch(value)
+			im.edit(member, func(label string) (specedit.Edit, error) {
+				on, err := specedit.ParseSwitch(value)
 				if err != nil {
-					return Edit{}, err
+					return specedit.Edit{}, err
 				}
-				return NoNewPrivileges(label, on)
+				return specedit.NoNewPrivileges(label, on)
 			})
 		case "seccomp":
 			seccomp = true
@@ -133,7 +134,7 @@ func (im *importer) security() {
 	}
 	if !seccomp && !h.Privileged {
 		// Made anew: what the default profile allows depends on the capabilities.
-		im.edit("HostConfig.SecurityOpt", func(label string) (Edit, error) { return SeccompDefault(label), nil })
+		im.edit("HostConfig.SecurityOpt", func(label string) (specedit.Edit, error) { return specedit.SeccompDefault(label), nil })
 	}
 	if profile := im.d.container.AppArmorProfile; profile != "" && profile != "unconfined" && !apparmor {
 		im.notice("AppArmorProfile", "AppArmor profile", profile, "the engine loads it into the kernel, and a bundle cannot count on it")
@@ -150,31 +151,31 @@ func (im *importer) apparmor(member, profile string) {
 	switch {
 	case profile == "unconfined":
 		// What no profile is asked for keeps that of the runtime, which is none.
-		im.apply(member, func(d *Doc) error {
-			d.drop("process", "apparmorProfile")
+		im.apply(member, func(d *specedit.Doc) error {
+			d.Drop("process", "apparmorProfile")
 			return nil
 		})
 	case err != nil || !strings.HasPrefix(string(enabled), "Y"):
 		im.notice(member, "AppArmor profile", profile, "this host has no AppArmor")
 	default:
-		im.edit(member, func(label string) (Edit, error) { return AppArmor(label, profile) })
+		im.edit(member, func(label string) (specedit.Edit, error) { return specedit.AppArmor(label, profile) })
 	}
 }
 
 // seccomp carries a profile over. docker's inspect has the profile itself, podman's
 // only the path of a file in a form of its own.
 func (im *importer) seccomp(member, value string) {
-	im.edit(member, func(label string) (Edit, error) {
+	im.edit(member, func(label string) (specedit.Edit, error) {
 		switch {
 		case value == "unconfined":
-			return SeccompUnconfined(label), nil
+			return specedit.SeccompUnconfined(label), nil
 		case value == "builtin", value == "default":
-			return SeccompDefault(label), nil
+			return specedit.SeccompDefault(label), nil
 		case strings.HasPrefix(strings.TrimSpace(value), "{"):
-			return SeccompProfile(label, []byte(value))
+			return specedit.SeccompProfile(label, []byte(value))
 		}
 		im.notice(member, "seccomp profile", value, "the default profile stands in for it")
-		return SeccompDefault(label), nil
+		return specedit.SeccompDefault(label), nil
 	})
 }
 
@@ -187,17 +188,17 @@ func (im *importer) capabilities() {
 		return
 	}
 	if h.Privileged {
-		im.edit("HostConfig.Privileged", func(label string) (Edit, error) { return CapAdd(label, "ALL") })
+		im.edit("HostConfig.Privileged", func(label string) (specedit.Edit, error) { return specedit.CapAdd(label, "ALL") })
 		return
 	}
 	add := func() {
 		for i, name := range h.CapAdd {
-			im.edit(fmt.Sprintf("HostConfig.CapAdd[%d]", i), func(label string) (Edit, error) { return CapAdd(label, name) })
+			im.edit(fmt.Sprintf("HostConfig.CapAdd[%d]", i), func(label string) (specedit.Edit, error) { return specedit.CapAdd(label, name) })
 		}
 	}
 	drop := func() {
 		for i, name := range h.CapDrop {
-			im.edit(fmt.Sprintf("HostConfig.CapDrop[%d]", i), func(label string) (Edit, error) { return CapDrop(label, name) })
+			im.edit(fmt.Sprintf("HostConfig.CapDrop[%d]", i), func(label string) (specedit.Edit, error) { return specedit.CapDrop(label, name) })
 		}
 	}
 	all := false
@@ -221,8 +222,8 @@ func (im *importer) podmanCapabilities(bounding, effective []string) {
 		sets.Inheritable, sets.Ambient = effective, effective
 	}
 	for _, name := range slices.Concat(bounding, effective) {
-		if _, err := capabilities(name); err != nil {
-			im.edit("BoundingCaps", func(string) (Edit, error) { return Edit{}, err })
+		if _, err := specedit.Capabilities(name); err != nil {
+			im.edit("BoundingCaps", func(string) (specedit.Edit, error) { return specedit.Edit{}, err })
 			return
 		}
 	}
@@ -231,42 +232,25 @@ func (im *importer) podmanCapabilities(bounding, effective []string) {
 
 // privileged takes away what confines a container, beside the capabilities. The
 // engine's other privilege, all the host's devices, is among the devices.
-func privileged(d *Doc) error {
-	d.drop("linux", "seccomp")
-	d.drop("linux", "maskedPaths")
-	d.drop("linux", "readonlyPaths")
-	for _, m := range d.elements("mounts") {
-		if m.member("destination").is("/sys") {
-			m.removeOption("ro")
+func privileged(d *specedit.Doc) error {
+	d.Drop("linux", "seccomp")
+	d.Drop("linux", "maskedPaths")
+	d.Drop("linux", "readonlyPaths")
+	for _, m := range d.Elements("mounts") {
+		if m.Member("destination").Is("/sys") {
+			m.RemoveOption("ro")
 		}
 	}
 	return writableCgroups(d)
 }
 
-func writableCgroups(d *Doc) error {
-	for _, m := range d.elements("mounts") {
-		if m.member("type").is("cgroup") || m.member("type").is("cgroup2") {
-			m.removeOption("ro")
+func writableCgroups(d *specedit.Doc) error {
+	for _, m := range d.Elements("mounts") {
+		if m.Member("type").Is("cgroup") || m.Member("type").Is("cgroup2") {
+			m.RemoveOption("ro")
 		}
 	}
 	return nil
-}
-
-// elements returns the elements of the array at a path, if it is one.
-func (d *Doc) elements(path ...string) []*node {
-	if n := d.get(path...); n != nil {
-		return n.list
-	}
-	return nil
-}
-
-func (n *node) is(text string) bool { s, ok := n.str(); return ok && s == text }
-
-// removeOption takes an option away from a mount.
-func (n *node) removeOption(option string) {
-	if options := n.member("options"); options != nil {
-		options.removeKeyed(func(e *node) bool { return e.is(option) })
-	}
 }
 
 // resources carries the limits over.
@@ -277,14 +261,16 @@ func (im *importer) resources() {
 			continue
 		}
 		name := strings.TrimPrefix(strings.ToLower(u.Name), "rlimit_")
-		im.edit(fmt.Sprintf("HostConfig.Ulimits[%d]", i), func(label string) (Edit, error) {
-			return Ulimit(label, fmt.Sprintf("%s=%d:%d", name, u.Soft, u.Hard))
+		im.edit(fmt.Sprintf("HostConfig.Ulimits[%d]", i), func(label string) (specedit.Edit, error) {
+			return specedit.Ulimit(label, fmt.Sprintf("%s=%d:%d", name, u.Soft, u.Hard))
 		})
 	}
 	if h.OomScoreAdj < 0 && im.o.Rootless {
 		im.notice("HostConfig.OomScoreAdj", "OOM score adjustment", strconv.Itoa(h.OomScoreAdj), "an ordinary user cannot lower it")
 	} else if h.OomScoreAdj != 0 {
-		im.edit("HostConfig.OomScoreAdj", func(label string) (Edit, error) { return OOMScoreAdj(label, strconv.Itoa(h.OomScoreAdj)) })
+		im.edit("HostConfig.OomScoreAdj", func(label string) (specedit.Edit, error) {
+			return specedit.OOMScoreAdj(label, strconv.Itoa(h.OomScoreAdj))
+		})
 	}
 
 	// To the engine a number below 1 is one that is not set.
@@ -331,11 +317,11 @@ func (im *importer) resources() {
 		im.limit("HostConfig.PidsLimit", "pids limit", max(*p, -1), "pids", "limit")
 	}
 	im.blockIO()
-	for _, key := range sortedKeys(h.CgroupConf) {
+	for _, key := range specedit.SortedKeys(h.CgroupConf) {
 		im.limit("HostConfig.CgroupConf", "control group setting "+key, h.CgroupConf[key], "unified", key)
 	}
-	for _, key := range sortedKeys(h.Sysctls) {
-		im.edit("HostConfig.Sysctls", func(label string) (Edit, error) { return Sysctl(label, key+"="+h.Sysctls[key]) })
+	for _, key := range specedit.SortedKeys(h.Sysctls) {
+		im.edit("HostConfig.Sysctls", func(label string) (specedit.Edit, error) { return specedit.Sysctl(label, key+"="+h.Sysctls[key]) })
 	}
 }
 
@@ -358,202 +344,21 @@ func (im *importer) limitDevice(member, setting, name string, value any, to ...s
 		im.notice(member, setting, name, noControlGroup)
 		return
 	}
-	im.apply(member, func(d *Doc) error {
-		list, err := d.array(append([]string{"linux", "resources"}, to...)...)
+	im.apply(member, func(d *specedit.Doc) error {
+		list, err := d.Array(append([]string{"linux", "resources"}, to...)...)
 		if err != nil {
 			return err
 		}
-		n, err := fromGo(value, d.by)
+		n, err := jsontree.FromGo(value, d.By)
 		if err != nil {
 			return err
 		}
-		list.list = append(list.list, n)
+		list.List = append(list.List, n)
 		return nil
 	})
-}
-
-func (im *importer) blockIO() {
-	h := &im.d.host
-	if h.BlkioWeight != 0 {
-		im.limit("HostConfig.BlkioWeight", "block I/O weight", h.BlkioWeight, "blockIO", "weight")
-	}
-	const setting = "block I/O limit of"
-	number := func(member, device string) (major, minor int64, ok bool) {
-		major, minor, err := deviceNumber(device)
-		if err != nil {
-			im.notice(member, setting, device, err.Error())
-		}
-		return major, minor, err == nil
-	}
-	for i, w := range h.BlkioWeightDevice {
-		if w == nil {
-			continue
-		}
-		member := fmt.Sprintf("HostConfig.BlkioWeightDevice[%d]", i)
-		if major, minor, ok := number(member, w.Path); ok {
-			v := specs.LinuxWeightDevice{Weight: &w.Weight}
-			v.Major, v.Minor = major, minor
-			im.limitDevice(member, setting, w.Path, v, "blockIO", "weightDevice")
-		}
-	}
-	throttle := func(member string, list []*blkiodev.ThrottleDevice, to string) {
-		for i, t := range list {
-			if t == nil {
-				continue
-			}
-			member := fmt.Sprintf("HostConfig.%s[%d]", member, i)
-			if major, minor, ok := number(member, t.Path); ok {
-				v := specs.LinuxThrottleDevice{Rate: t.Rate}
-				v.Major, v.Minor = major, minor
-				im.limitDevice(member, setting, t.Path, v, "blockIO", to)
-			}
-		}
-	}
-	throttle("BlkioDeviceReadBps", h.BlkioDeviceReadBps, "throttleReadBpsDevice")
-	throttle("BlkioDeviceWriteBps", h.BlkioDeviceWriteBps, "throttleWriteBpsDevice")
-	throttle("BlkioDeviceReadIOps", h.BlkioDeviceReadIOps, "throttleReadIOPSDevice")
-	throttle("BlkioDeviceWriteIOps", h.BlkioDeviceWriteIOps, "throttleWriteIOPSDevice")
-}
-
-// devices carries over the host's devices that the container was given.
-func (im *importer) devices() {
-	h := &im.d.host
-	if h.Privileged {
-		im.privilegedDevices()
-	}
-	for i, m := range h.Devices {
-		if h.Privileged && m.PathOnHost == m.PathInContainer {
-			continue // one of all the devices
-		}
-		perms := m.CgroupPermissions
-		if perms == "" {
-			perms = "rwm"
-		}
-		im.device(fmt.Sprintf("HostConfig.Devices[%d]", i), m.PathOnHost, m.PathInContainer, perms)
-	}
-	if h.Privileged {
-		if !im.o.Rootless {
-			im.put("HostConfig.Privileged", []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, "linux", "resources", "devices")
-		}
-	} else {
-		for i, rule := range h.DeviceCgroupRules {
-			member := fmt.Sprintf("HostConfig.DeviceCgroupRules[%d]", i)
-			r, err := parseDeviceRule(rule)
-			if err != nil {
-				im.refuse(member, "%q: %v", rule, err)
-				return
-			}
-			im.limitDevice(member, "device rule", rule, r, "devices")
-		}
-	}
-	for i, r := range h.DeviceRequests {
-		name := r.Driver
-		if name == "" {
-			name = "of any driver"
-		}
-		im.notice(fmt.Sprintf("HostConfig.DeviceRequests[%d]", i), "device request", name, "")
-	}
-}
-
-// device appends the edit for a device, or for all devices below a directory.
-func (im *importer) device(member, from, to, perms string) {
-	e, err := Device(im.labelFor(member), from+":"+to+":"+perms, "/")
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		im.notice(member, "device", from, noDevice)
-	case err != nil:
-		im.notice(member, "device", from, blameless(err))
-	default:
-		im.result.Edits = append(im.result.Edits, e)
-	}
 }
 
 const noDevice = "this host has none"
-
-// blameless is an error without the label of its edit, for a notice.
-func blameless(err error) string {
-	if e, ok := errors.AsType[*EditError](err); ok {
-		bare := *e
-		bare.Label = ""
-		return bare.Error()
-	}
-	return err.Error()
-}
-
-// privilegedDevices gives a privileged container every device node of the host, but
-// for those that the container has of its own.
-func (im *importer) privilegedDevices() {
-	devices, err := devicesBelow("/dev", "/dev")
-	if err != nil {
-		im.notice("HostConfig.Privileged", "the host's devices", "", err.Error())
-		return
-	}
-	devices = slices.DeleteFunc(devices, func(dev specs.LinuxDevice) bool {
-		top, _, below := strings.Cut(strings.TrimPrefix(dev.Path, "/dev/"), "/")
-		return top == "console" || below && slices.Contains([]string{"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"}, top)
-	})
-	im.apply("HostConfig.Privileged", func(d *Doc) error {
-		for _, dev := range devices {
-			if err := d.upsert("path", dev, "linux", "devices"); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// deviceNumber is the number of a device node of the host.
-func deviceNumber(name string) (major, minor int64, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(name, &st); err == unix.ENOENT {
-		return 0, 0, errors.New(noDevice)
-	} else if err != nil {
-		return 0, 0, err
-	}
-	dev, ok := deviceOf(&st, name)
-	if !ok {
-		return 0, 0, errors.New("on this host it is no device")
-	}
-	return dev.Major, dev.Minor, nil
-}
-
-// parseDeviceRule reads a rule of docker run --device-cgroup-rule: "c 1:* rwm".
-func parseDeviceRule(rule string) (specs.LinuxDeviceCgroup, error) {
-	r := specs.LinuxDeviceCgroup{Allow: true}
-	fields := strings.Fields(rule)
-	if len(fields) != 3 {
-		return r, fmt.Errorf("a rule is written TYPE MAJOR:MINOR ACCESS")
-	}
-	if r.Type = fields[0]; r.Type != "a" && r.Type != "b" && r.Type != "c" {
-		return r, fmt.Errorf("the type is a, b or c")
-	}
-	number := func(s string) (*int64, error) {
-		if s == "*" {
-			any := int64(-1)
-			return &any, nil
-		}
-		n, err := strconv.ParseInt(s, 10, 32)
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("%q is no device number", s)
-		}
-		return &n, nil
-	}
-	major, minor, ok := strings.Cut(fields[1], ":")
-	if !ok {
-		return r, fmt.Errorf("the device is MAJOR:MINOR")
-	}
-	var err error
-	if r.Major, err = number(major); err != nil {
-		return r, err
-	}
-	if r.Minor, err = number(minor); err != nil {
-		return r, err
-	}
-	if r.Access = fields[2]; strings.Trim(r.Access, "rwm") != "" {
-		return r, fmt.Errorf("the access is made of r, w and m")
-	}
-	return r, nil
-}
 
 // engineOnly names the settings that only an engine can carry out.
 func (im *importer) engineOnly() {
@@ -566,7 +371,7 @@ func (im *importer) engineOnly() {
 	}
 	list := func(member, setting string, values []string) { some(member, setting, strings.Join(values, ", ")) }
 
-	list("HostConfig.PortBindings", "published ports", sortedKeys(h.PortBindings))
+	list("HostConfig.PortBindings", "published ports", specedit.SortedKeys(h.PortBindings))
 	if h.PublishAllPorts {
 		some("HostConfig.PublishAllPorts", "published ports", "all")
 	}
@@ -599,7 +404,7 @@ func (im *importer) engineOnly() {
 	list("HostConfig.Links", "links", h.Links)
 	some("HostConfig.CgroupParent", "cgroup parent", h.CgroupParent)
 	some("HostConfig.Cgroup", "cgroup", string(h.Cgroup))
-	list("HostConfig.StorageOpt", "storage options", sortedKeys(h.StorageOpt))
+	list("HostConfig.StorageOpt", "storage options", specedit.SortedKeys(h.StorageOpt))
 	if h.KernelMemory > 0 {
 		im.notice("HostConfig.KernelMemory", "kernel memory limit", strconv.FormatInt(h.KernelMemory, 10), "runtimes ignore it")
 	}

@@ -1,6 +1,10 @@
-package specedit
+package imageconfig
 
-import "slices"
+import (
+	"slices"
+
+	"ocibundle/specedit/jsontree"
+)
 
 // The members of Config and HostConfig, and what becomes of each. A member that is in
 // neither table and has a value is named in a notice, so that no version of an engine
@@ -59,10 +63,10 @@ var hostConfigMembers = map[string]memberFate{
 
 // unknownMembers lists the members of an object that the table lacks and that say
 // anything.
-func unknownMembers(name string, n *node, known map[string]memberFate) []string {
+func unknownMembers(name string, n *jsontree.Node, known map[string]memberFate) []string {
 	var unknown []string
-	for _, key := range n.keys {
-		if _, ok := known[key]; !ok && !saysNothing(n.obj[key]) {
+	for _, key := range n.Keys {
+		if _, ok := known[key]; !ok && !saysNothing(n.Obj[key]) {
 			unknown = append(unknown, name+"."+key)
 		}
 	}
@@ -71,18 +75,18 @@ func unknownMembers(name string, n *node, known map[string]memberFate) []string 
 }
 
 // saysNothing tells the zero value of a type.
-func saysNothing(n *node) bool {
-	switch n.kind {
-	case kindString:
-		return n.text == ""
-	case kindBool:
-		return n.text == "false"
-	case kindNumber:
-		return canonicalNumber(n.text) == "0"
-	case kindArray:
-		return len(n.list) == 0
-	case kindObject:
-		return len(n.keys) == 0
+func saysNothing(n *jsontree.Node) bool {
+	switch n.Kind {
+	case jsontree.KindString:
+		return n.Text == ""
+	case jsontree.KindBool:
+		return n.Text == "false"
+	case jsontree.KindNumber:
+		return jsontree.CanonicalNumber(n.Text) == "0"
+	case jsontree.KindArray:
+		return len(n.List) == 0
+	case jsontree.KindObject:
+		return len(n.Keys) == 0
 	}
 	return true
 }

@@ -1,4 +1,4 @@
-package specedit
+package imageconfig
 
 import (
 	"encoding/json"
@@ -14,28 +14,30 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // MaxImageConfigSize is the largest document that ImageConfig takes, in bytes. A
 // reader needs to read one byte more, not the whole of what it is given.
 const MaxImageConfigSize = 16 << 20
 
-// ImageConfigKind says what ImageConfig took a document for.
-type ImageConfigKind string
+// Kind says what ImageConfig took a document for.
+type Kind string
 
 const (
-	DockerContainer   ImageConfigKind = "docker inspect of a container"
-	DockerImage       ImageConfigKind = "docker inspect of an image"
-	PodmanContainer   ImageConfigKind = "podman inspect of a container"
-	PodmanImage       ImageConfigKind = "podman inspect of an image"
-	OCIImageConfig    ImageConfigKind = "an OCI image config"
-	DockerImageConfig ImageConfigKind = "a Docker image config"
+	DockerContainer   Kind = "docker inspect of a container"
+	DockerImage       Kind = "docker inspect of an image"
+	PodmanContainer   Kind = "podman inspect of a container"
+	PodmanImage       Kind = "podman inspect of an image"
+	OCIImageConfig    Kind = "an OCI image config"
+	DockerImageConfig Kind = "a Docker image config"
 )
 
 // An imageDocument is what a document of any kind says, in the types of the engine's
 // API and of the image specification.
 type imageDocument struct {
-	kind ImageConfigKind
+	kind Kind
 
 	container containerMembers // the document's own members, if it is of a container
 	config    containerConfig  // Config, or the image config's config
@@ -157,7 +159,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	if len(data) > MaxImageConfigSize {
 		return nil, fmt.Errorf("larger than %d MiB", MaxImageConfigSize>>20)
 	}
-	root, err := parse(data, "")
+	root, err := jsontree.Parse(data, "")
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +173,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	}
 	// The other members, a health check's output for example, may hold anything.
 	for _, name := range []string{"Path", "Args", "Mounts", "BoundingCaps", "EffectiveCaps", "Config", "HostConfig", "config"} {
-		if n := top.member(name); n != nil {
+		if n := top.Member(name); n != nil {
 			if err := d.scrutinize(name, n); err != nil {
 				return nil, err
 			}
@@ -183,19 +185,19 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 		}
 		return d, linuxOnly(d.image.OS)
 	}
-	if platform, ok := top.member("Platform").str(); ok {
+	if platform, ok := top.Member("Platform").Str(); ok {
 		if err := linuxOnly(platform); err != nil {
 			return nil, err
 		}
 	}
 	// Only the members that are meant: the decoder would take "mounts" for "Mounts".
-	own := newObject("")
+	own := jsontree.NewObject("")
 	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "Mounts", "BoundingCaps", "EffectiveCaps"} {
-		if n := top.member(name); n != nil {
-			own.setMember(name, n)
+		if n := top.Member(name); n != nil {
+			own.SetMember(name, n)
 		}
 	}
-	config, host := top.member("Config"), top.member("HostConfig")
+	config, host := top.Member("Config"), top.Member("HostConfig")
 	if err := decodeObject("", own, &d.container); err != nil {
 		return nil, err
 	}
@@ -218,7 +220,7 @@ func linuxOnly(os string) error {
 }
 
 // decodeImage decodes an image's document of any kind.
-func (d *imageDocument) decodeImage(top *node) error {
+func (d *imageDocument) decodeImage(top *jsontree.Node) error {
 	// The image specification's names, and those of the engines' inspect.
 	config := "config"
 	names := map[string]string{}
@@ -231,18 +233,18 @@ func (d *imageDocument) decodeImage(top *node) error {
 			"author": "Author", "created": "Created"}
 	}
 	for _, ours := range slices.Sorted(maps.Keys(names)) {
-		n := top.member(names[ours])
-		if text, ok := n.str(); n == nil || ok && text == "" {
+		n := top.Member(names[ours])
+		if text, ok := n.Str(); n == nil || ok && text == "" {
 			continue // an empty time is no time
 		}
-		one := newObject("")
-		one.setMember(ours, n)
+		one := jsontree.NewObject("")
+		one.SetMember(ours, n)
 		if err := decodeObject("", one, &d.image); err != nil {
 			return err
 		}
 	}
-	n := top.member(config)
-	if n == nil || n.kind == kindNull {
+	n := top.Member(config)
+	if n == nil || n.Kind == jsontree.KindNull {
 		return nil
 	}
 	// Nothing of a host's concerns is even decoded, whatever the document has.
@@ -259,29 +261,29 @@ func (d *imageDocument) decodeImage(top *node) error {
 }
 
 // theOnlyObject returns the object, or the one in the array.
-func theOnlyObject(root *node) (*node, error) {
-	if root.kind == kindArray {
-		switch len(root.list) {
+func theOnlyObject(root *jsontree.Node) (*jsontree.Node, error) {
+	if root.Kind == jsontree.KindArray {
+		switch len(root.List) {
 		case 0:
 			return nil, errors.New("an empty list, as inspect prints for what does not exist")
 		case 1:
-			root = root.list[0]
+			root = root.List[0]
 		default:
-			return nil, fmt.Errorf("a list of %d objects, want one", len(root.list))
+			return nil, fmt.Errorf("a list of %d objects, want one", len(root.List))
 		}
 	}
-	if root.kind != kindObject {
-		return nil, fmt.Errorf("%v, want an object or a list of one", root.kind)
+	if root.Kind != jsontree.KindObject {
+		return nil, fmt.Errorf("%v, want an object or a list of one", root.Kind)
 	}
 	return root, nil
 }
 
 // detectImageDocument goes by the members that the kinds are sure to have, and knows
 // the documents that are most easily mistaken for one.
-func detectImageDocument(top *node) (ImageConfigKind, error) {
-	object := func(name string) bool { n := top.member(name); return n != nil && n.kind == kindObject }
+func detectImageDocument(top *jsontree.Node) (Kind, error) {
+	object := func(name string) bool { n := top.Member(name); return n != nil && n.Kind == jsontree.KindObject }
 	has := func(names ...string) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return top.member(name) != nil })
+		return slices.ContainsFunc(names, func(name string) bool { return top.Member(name) != nil })
 	}
 	switch {
 	case object("Config") && object("HostConfig"):
@@ -308,7 +310,7 @@ func detectImageDocument(top *node) (ImageConfigKind, error) {
 			return DockerImageConfig, nil
 		}
 		for _, name := range []string{"Healthcheck", "OnBuild", "Shell", "Hostname", "AttachStdin", "Image"} {
-			if top.member("config").member(name) != nil {
+			if top.Member("config").Member(name) != nil {
 				return DockerImageConfig, nil
 			}
 		}
@@ -324,10 +326,10 @@ func detectImageDocument(top *node) (ImageConfigKind, error) {
 // scrutinize refuses what the decoder lets pass in a value that it makes a struct or a
 // list of: NUL, which cuts a string short where it reaches the kernel, and two members
 // for the same field.
-func (d *imageDocument) scrutinize(path string, n *node) error {
+func (d *imageDocument) scrutinize(path string, n *jsontree.Node) error {
 	// encoding/json fills a field by any spelling of its name.
 	fields := map[string]string{}
-	for _, name := range n.keys {
+	for _, name := range n.Keys {
 		if other, ok := fields[foldName(name)]; ok {
 			return fmt.Errorf("%s: members %q and %q differ only in case", path, other, name)
 		}
@@ -337,27 +339,27 @@ func (d *imageDocument) scrutinize(path string, n *node) error {
 }
 
 // scrutinizeText does so for values whose members are data, not fields: labels.
-func (d *imageDocument) scrutinizeText(path string, n *node) error {
-	switch n.kind {
-	case kindString:
-		if strings.ContainsRune(n.text, 0) {
+func (d *imageDocument) scrutinizeText(path string, n *jsontree.Node) error {
+	switch n.Kind {
+	case jsontree.KindString:
+		if strings.ContainsRune(n.Text, 0) {
 			return fmt.Errorf("NUL in %s", path)
 		}
-		if strings.ContainsRune(n.text, utf8.RuneError) {
+		if strings.ContainsRune(n.Text, utf8.RuneError) {
 			d.lossy = append(d.lossy, path)
 		}
-	case kindArray:
-		for i, e := range n.list {
+	case jsontree.KindArray:
+		for i, e := range n.List {
 			if err := d.scrutinize(fmt.Sprintf("%s[%d]", path, i), e); err != nil {
 				return err
 			}
 		}
-	case kindObject:
-		for _, name := range n.keys {
+	case jsontree.KindObject:
+		for _, name := range n.Keys {
 			if strings.ContainsRune(name, 0) {
 				return fmt.Errorf("NUL in a member name of %s", path)
 			}
-			if err := d.scrutinizeText(path+"."+name, n.obj[name]); err != nil {
+			if err := d.scrutinizeText(path+"."+name, n.Obj[name]); err != nil {
 				return err
 			}
 		}
@@ -380,19 +382,19 @@ func foldName(s string) string {
 
 // decodeObject decodes an object into a struct. An error names the member: name is the
 // object's own, "" for the document.
-func decodeObject(name string, n *node, to any) error {
-	first := json.Unmarshal([]byte(n.compact()), to)
+func decodeObject(name string, n *jsontree.Node, to any) error {
+	first := json.Unmarshal([]byte(n.Compact()), to)
 	if first == nil {
 		return nil
 	}
-	if n.kind != kindObject {
-		return fmt.Errorf("%s: want an object, found %v", name, n.kind)
+	if n.Kind != jsontree.KindObject {
+		return fmt.Errorf("%s: want an object, found %v", name, n.Kind)
 	}
 	// Only one member at a time says for sure which one it is.
-	for _, key := range n.keys {
-		one := newObject("")
-		one.setMember(key, n.obj[key])
-		err := json.Unmarshal([]byte(one.compact()), reflect.New(reflect.TypeOf(to).Elem()).Interface())
+	for _, key := range n.Keys {
+		one := jsontree.NewObject("")
+		one.SetMember(key, n.Obj[key])
+		err := json.Unmarshal([]byte(one.Compact()), reflect.New(reflect.TypeOf(to).Elem()).Interface())
 		if err == nil {
 			continue
 		}

@@ -1,27 +1,31 @@
-package specedit
+package imageconfig
 
 import (
 	"encoding/json"
 	"errors"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/sys/user"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit"
 )
 
 // imported builds the docker template with what a document says.
-func imported(t *testing.T, document string, o ImageConfigOptions) (ImageImport, specs.Spec) {
+func imported(t *testing.T, document string, o Options) (Result, specs.Spec) {
 	t.Helper()
-	im, err := ImageConfig("--image-config c.json", []byte(document), o)
+	im, err := Edits("--image-config c.json", []byte(document), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := Plan{Template: TemplateDocker, Host: Host{Hostname: "host"}, Edits: im.Edits}
-	text, err := plan.Build(standIn{})
+	plan := specedit.Plan{Template: specedit.TemplateDocker, Host: specedit.Host{Hostname: "host"}, Edits: im.Edits}
+	text, err := plan.Build(anyUser{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +36,7 @@ func imported(t *testing.T, document string, o ImageConfigOptions) (ImageImport,
 	return im, spec
 }
 
-func noticed(im ImageImport) []string {
+func noticed(im Result) []string {
 	var all []string
 	for _, n := range im.Notices {
 		all = append(all, n.Member+": "+n.String())
@@ -48,7 +52,7 @@ func ofContainer(config, host, more string) string {
 func TestImageConfigKinds(t *testing.T) {
 	for _, test := range []struct {
 		document string
-		want     ImageConfigKind
+		want     Kind
 	}{
 		{`[{"Id": "1", "Config": {}, "HostConfig": {}}]`, DockerContainer},
 		{`{"Id": "1", "Config": {}, "HostConfig": {}}`, DockerContainer},
@@ -63,7 +67,7 @@ func TestImageConfigKinds(t *testing.T) {
 		{`{"config": {}, "docker_version": "20", "rootfs": {}, "os": "linux"}`, DockerImageConfig},
 		{`{"config": {"Env": []}, "os": "linux", "id": "0"}`, OCIImageConfig},
 	} {
-		im, err := ImageConfig("l", []byte(test.document), ImageConfigOptions{})
+		im, err := Edits("l", []byte(test.document), Options{})
 		if err != nil || im.Kind != test.want {
 			t.Errorf("%s: %q, %v; want %q", test.document, im.Kind, err, test.want)
 		}
@@ -139,7 +143,7 @@ func TestImageConfigRefuses(t *testing.T) {
 		{"a volume", `[{"Name":"v","Mountpoint":"/x","Driver":"local"}]`, "neither"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			im, err := ImageConfig("--image-config c.json", []byte(test.document), ImageConfigOptions{})
+			im, err := Edits("--image-config c.json", []byte(test.document), Options{})
 			if test.want == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -152,7 +156,7 @@ func TestImageConfigRefuses(t *testing.T) {
 			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "--image-config c.json") {
 				t.Errorf("error %q, want %q in it and the label", err, test.want)
 			}
-			if _, ok := errors.AsType[*EditError](err); !ok {
+			if _, ok := errors.AsType[*specedit.EditError](err); !ok {
 				t.Errorf("a %T, want an *EditError", err)
 			}
 			if strings.ContainsAny(err.Error(), "\n\x00") || len(err.Error()) > 400 {
@@ -166,10 +170,10 @@ func TestImageConfigRefuses(t *testing.T) {
 // the user's own.
 func TestImageConfigFromImage(t *testing.T) {
 	document := ofContainer("", `"Privileged":true,"Binds":["/:/host"]`, "")
-	if _, err := ImageConfig("l", []byte(document), ImageConfigOptions{}); err != nil {
+	if _, err := Edits("l", []byte(document), Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ImageConfig("l", []byte(document), ImageConfigOptions{FromImage: true}); err == nil {
+	if _, err := Edits("l", []byte(document), Options{FromImage: true}); err == nil {
 		t.Error("an image got the host's root")
 	}
 }
@@ -179,12 +183,12 @@ func TestImageConfigMakesNoMount(t *testing.T) {
 	more := `"HostConfig":{"Binds":["/:/host"],"Privileged":true,"Devices":[{"PathOnHost":"/dev/null","PathInContainer":"/dev/x"}]},
 		"Mounts":[{"Type":"bind","Source":"/","Destination":"/host"}]`
 	config := `{"Volumes":{"/data":{},"/etc":{}},"Tmpfs":{"/run":""},"Devices":[{"PathOnHost":"/dev/null","PathInContainer":"/dev/x"}],"Binds":["/:/host"],` + more + `}`
-	_, plain := imported(t, `{"config":{},"rootfs":{},"os":""}`, ImageConfigOptions{})
+	_, plain := imported(t, `{"config":{},"rootfs":{},"os":""}`, Options{})
 	for _, document := range []string{
 		`{"rootfs":{},"os":"linux","config":` + config + `,` + more + `}`,
 		`{"RootFS":{},"Os":"linux","Config":` + config + `,"Mounts":[{"Type":"bind","Source":"/","Destination":"/host"}],"Binds":["/:/host"]}`,
 	} {
-		im, spec := imported(t, document, ImageConfigOptions{FromImage: true})
+		im, spec := imported(t, document, Options{FromImage: true})
 		if !reflect.DeepEqual(spec.Mounts, plain.Mounts) || !reflect.DeepEqual(spec.Linux, plain.Linux) {
 			t.Errorf("%s:\n%v\n%v", document, spec.Mounts, spec.Linux)
 		}
@@ -203,7 +207,7 @@ func TestImageConfigConversion(t *testing.T) {
 		"config":{"User":"7:8","Env":["PATH=/bin","A=<&>","A=b=c"],"Entrypoint":["/e","x y"],"Cmd":["c",""],"WorkingDir":"/w","StopSignal":"SIGINT",
 		"ExposedPorts":{"6379/tcp":{},"53/udp":{}},"Labels":{"org.opencontainers.image.author":"you","l/a~b":"1=2"},
 		"Volumes":{"/v":{}}},"rootfs":{"type":"layers","diff_ids":[]},"history":[]}`
-	im, spec := imported(t, document, ImageConfigOptions{FromImage: true})
+	im, spec := imported(t, document, Options{FromImage: true})
 	want := map[string]string{
 		"org.opencontainers.image.os": "linux", "org.opencontainers.image.architecture": "arm64", "org.opencontainers.image.variant": "v8",
 		"org.opencontainers.image.os.version": "6", "org.opencontainers.image.os.features": "a,b",
@@ -233,11 +237,11 @@ func TestImageConfigConversion(t *testing.T) {
 
 // An edit that fails later blames the member it is from.
 func TestImageConfigBlame(t *testing.T) {
-	im, err := ImageConfig("--image-config c.json", []byte(ofContainer(`"User":"nobody"`, "", "")), ImageConfigOptions{})
+	im, err := Edits("--image-config c.json", []byte(ofContainer(`"User":"nobody"`, "", "")), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = (&Plan{Template: TemplateDocker, Edits: im.Edits}).Build(noRootfs{})
+	_, err = (&specedit.Plan{Template: specedit.TemplateDocker, Edits: im.Edits}).Build(nil)
 	if err == nil || !strings.Contains(err.Error(), "--image-config c.json (Config.User)") {
 		t.Errorf("error %v, want it to name the document and the member", err)
 	}
@@ -257,7 +261,7 @@ func TestImageConfigNotices(t *testing.T) {
 		`,"AppArmorProfile":"docker-default","ProcessLabel":"u:r:t:s0","Mounts":[
 		{"Type":"volume","Name":"`+strings.Repeat("0f", 32)+`","Source":"/var/lib/docker/volumes/x/_data","Destination":"/v","Driver":"local"},
 		{"Type":"volume","Name":"far","Source":"/x","Destination":"/f","Driver":"nfs"}]`)
-	im, spec := imported(t, document, ImageConfigOptions{})
+	im, spec := imported(t, document, Options{})
 	want := []string{
 		"AppArmorProfile: AppArmor profile docker-default (the engine loads it into the kernel, and a bundle cannot count on it)",
 		"Config.Healthcheck: health check",
@@ -315,11 +319,11 @@ func TestImageConfigNotices(t *testing.T) {
 func TestImageConfigRootless(t *testing.T) {
 	document := ofContainer("", `"Memory":67108864,"NanoCpus":500000000,"PidsLimit":50,"CpusetCpus":"0","BlkioWeight":300,"DeviceCgroupRules":["c 42:* rwm"],
 		"GroupAdd":["7"],"OomScoreAdj":-5`, "")
-	_, spec := imported(t, document, ImageConfigOptions{})
+	_, spec := imported(t, document, Options{})
 	if r := spec.Linux.Resources; *r.Memory.Limit != 64<<20 || *r.CPU.Quota != 50000 || *r.Pids.Limit != 50 || r.CPU.Cpus != "0" || *r.BlockIO.Weight != 300 {
 		t.Errorf("root's limits %v", r)
 	}
-	im, err := ImageConfig("l", []byte(document), ImageConfigOptions{Rootless: true})
+	im, err := Edits("l", []byte(document), Options{Rootless: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,9 +395,9 @@ func FuzzImageConfig(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		im, err := ImageConfig("l", data, ImageConfigOptions{})
+		im, err := Edits("l", data, Options{})
 		if err != nil {
-			if _, ok := errors.AsType[*EditError](err); !ok {
+			if _, ok := errors.AsType[*specedit.EditError](err); !ok {
 				t.Fatalf("a %T, want an *EditError: %v", err, err)
 			}
 			return
@@ -403,9 +407,9 @@ func FuzzImageConfig(f *testing.F) {
 				t.Fatalf("edit without a label of its own: %q", e.Label)
 			}
 		}
-		text, err := (&Plan{Template: TemplateDocker, Edits: im.Edits}).Build(standIn{})
+		text, err := (&specedit.Plan{Template: specedit.TemplateDocker, Edits: im.Edits}).Build(anyUser{})
 		if err != nil {
-			if _, ok := errors.AsType[*EditError](err); !ok {
+			if _, ok := errors.AsType[*specedit.EditError](err); !ok {
 				t.Fatalf("a %T, want an *EditError: %v", err, err)
 			}
 			return
@@ -426,4 +430,19 @@ func FuzzImageConfig(f *testing.F) {
 			t.Fatalf("an image's config gives %s", text)
 		}
 	})
+}
+
+// anyUser has every name, as root, and every id.
+type anyUser struct{}
+
+func (anyUser) User(spec string) (user.ExecUser, error) {
+	name, group, _ := strings.Cut(spec, ":")
+	uid, _ := strconv.Atoi(name)
+	gid, _ := strconv.Atoi(group)
+	return user.ExecUser{Uid: uid, Gid: gid}, nil
+}
+
+func (anyUser) Group(name string) (int, error) {
+	gid, _ := strconv.Atoi(name)
+	return gid, nil
 }

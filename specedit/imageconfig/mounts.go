@@ -1,4 +1,4 @@
-package specedit
+package imageconfig
 
 import (
 	"fmt"
@@ -8,6 +8,9 @@ import (
 
 	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit"
+	"ocibundle/specedit/jsontree"
 )
 
 // importedMount is a mount that the document asks for.
@@ -109,7 +112,7 @@ func (im *importer) mounts() {
 			}
 		}
 	}
-	for _, target := range sortedKeys(h.Tmpfs) {
+	for _, target := range specedit.SortedKeys(h.Tmpfs) {
 		list = append(list, importedMount{member: "HostConfig.Tmpfs", mount: specs.Mount{Destination: target}, tmpfs: h.Tmpfs[target]})
 	}
 	if h.VolumeDriver != "" && h.VolumeDriver != "local" {
@@ -219,21 +222,21 @@ func (im *importer) shm() {
 	h := &im.d.host
 	switch {
 	case h.IpcMode.IsNone():
-		im.apply("HostConfig.IpcMode", func(d *Doc) error {
-			d.get("mounts").removeKeyed(func(m *node) bool { return m.member("destination").is("/dev/shm") })
+		im.apply("HostConfig.IpcMode", func(d *specedit.Doc) error {
+			d.Get("mounts").RemoveKeyed(func(m *jsontree.Node) bool { return m.Member("destination").Is("/dev/shm") })
 			return nil
 		})
 	case h.IpcMode.IsHost(), h.IpcMode.IsContainer(), h.ShmSize <= 0:
 	default:
-		im.edit("HostConfig.ShmSize", func(label string) (Edit, error) { return ShmSize(label, fmt.Sprint(h.ShmSize)) })
+		im.edit("HostConfig.ShmSize", func(label string) (specedit.Edit, error) { return specedit.ShmSize(label, fmt.Sprint(h.ShmSize)) })
 	}
 }
 
 // mount appends the edit for one mount.
 func (im *importer) mount(m importedMount) {
-	to, err := destination(m.mount.Destination)
+	to, err := specedit.MountDestination(m.mount.Destination)
 	if err != nil {
-		im.edit(m.member, func(string) (Edit, error) { return Edit{}, err })
+		im.edit(m.member, func(string) (specedit.Edit, error) { return specedit.Edit{}, err })
 		return
 	}
 	m.mount.Destination = to
@@ -246,22 +249,22 @@ func (im *importer) mount(m importedMount) {
 		im.refuse(m.member, "the destination %q has a colon in it", to)
 		return
 	default:
-		im.edit(m.member, func(label string) (Edit, error) { return Tmpfs(label, to+":"+m.tmpfs) })
+		im.edit(m.member, func(label string) (specedit.Edit, error) { return specedit.Tmpfs(label, to+":"+m.tmpfs) })
 		return
 	}
-	im.apply(m.member, func(d *Doc) error {
+	im.apply(m.member, func(d *specedit.Doc) error {
 		if to == "/dev" {
 			// A /dev of the user's has its own pts, shm and mqueue, or none.
-			d.get("mounts").removeKeyed(func(e *node) bool {
-				below, _ := e.member("destination").str()
+			d.Get("mounts").RemoveKeyed(func(e *jsontree.Node) bool {
+				below, _ := e.Member("destination").Str()
 				return strings.HasPrefix(below, "/dev/")
 			})
 		}
-		if m.shared != "" && d.text("linux", "rootfsPropagation") != "shared" {
-			if err := d.put(m.shared, "linux", "rootfsPropagation"); err != nil {
+		if m.shared != "" && d.Text("linux", "rootfsPropagation") != "shared" {
+			if err := d.Put(m.shared, "linux", "rootfsPropagation"); err != nil {
 				return err
 			}
 		}
-		return d.putMount(m.mount)
+		return d.PutMount(m.mount)
 	})
 }

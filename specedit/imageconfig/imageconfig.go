@@ -1,20 +1,22 @@
-package specedit
+// Package imageconfig makes edits of what came with an image or a container: docker
+// inspect, podman inspect, OCI and Docker image configs.
+package imageconfig
 
 import (
 	"fmt"
-	"path"
-	"slices"
-	"strconv"
 	"strings"
+
+	"ocibundle/specedit"
+	"ocibundle/specedit/jsontree"
 )
 
-// ImageImport is what an image's or a container's own config comes to.
-type ImageImport struct {
+// Result is what an image's or a container's own config comes to.
+type Result struct {
 	// Kind is what the document was taken for.
-	Kind ImageConfigKind
+	Kind Kind
 	// Edits give the spec what the document says. They belong before every edit of
 	// the command line.
-	Edits []Edit
+	Edits []specedit.Edit
 	// Notices name each setting of the document that no edit carries over, because a
 	// bundle has no equivalent, or this host lacks what it needs.
 	Notices []Notice
@@ -43,7 +45,7 @@ func (n Notice) String() string {
 }
 
 // Warning is a sentence that names every notice, "" where there is none.
-func (i ImageImport) Warning() string {
+func (i Result) Warning() string {
 	if len(i.Notices) == 0 {
 		return ""
 	}
@@ -51,12 +53,12 @@ func (i ImageImport) Warning() string {
 	for _, n := range i.Notices {
 		settings = append(settings, n.String())
 	}
-	return fmt.Sprintf("not taken over from %s: %s: %s", i.Kind, count(len(settings), "setting"), strings.Join(settings, "; "))
+	return fmt.Sprintf("not taken over from %s: %s: %s", i.Kind, jsontree.Count(len(settings), "setting"), strings.Join(settings, "; "))
 }
 
-// ImageConfigOptions are the choices of ImageConfig. The zero value is for a document
+// Options are the choices of ImageConfig. The zero value is for a document
 // that the user gives, and a bundle that root runs.
-type ImageConfigOptions struct {
+type Options struct {
 	// FromImage says that the document came with an image, not from the user:
 	// what describes a container is refused, for it can ask for the host.
 	FromImage bool
@@ -65,7 +67,7 @@ type ImageConfigOptions struct {
 	Rootless bool
 }
 
-// ImageConfig turns the config that came with an image or a container into edits. It
+// Edits turns the config that came with an image or a container into edits. It
 // takes docker inspect and podman inspect of a container or an image (the object, or
 // the array of one that the programs print), an OCI image config (image-spec,
 // config.md) and a Docker image config (the config in a docker save archive). The
@@ -80,19 +82,19 @@ type ImageConfigOptions struct {
 // wrong type, duplicate members or NUL in strings, is nested too deeply, is larger
 // than MaxImageConfigSize, or asks for what nobody should get (a working directory
 // in /proc/self/fd, an id beyond 32 bits).
-func ImageConfig(label string, data []byte, o ImageConfigOptions) (ImageImport, error) {
+func Edits(label string, data []byte, o Options) (Result, error) {
 	d, err := readImageDocument(data)
 	if err != nil {
-		return ImageImport{}, blame(label, err)
+		return Result{}, specedit.Blame(label, err)
 	}
 	if o.FromImage && d.isContainer() {
-		return ImageImport{}, blame(label, fmt.Errorf("the image's config is %s, want an image config", d.kind))
+		return Result{}, specedit.Blame(label, fmt.Errorf("the image's config is %s, want an image config", d.kind))
 	}
 	im := importer{label: label, o: o, d: d}
 	im.result.Kind = d.kind
 	im.decide("the document is %s", d.kind)
 	if err := im.run(); err != nil {
-		return ImageImport{}, blame(label, err)
+		return Result{}, specedit.Blame(label, err)
 	}
 	return im.result, nil
 }
@@ -101,9 +103,9 @@ func ImageConfig(label string, data []byte, o ImageConfigOptions) (ImageImport, 
 // document in the order in which the engine itself builds a spec from it.
 type importer struct {
 	label  string
-	o      ImageConfigOptions
+	o      Options
 	d      *imageDocument
-	result ImageImport
+	result Result
 	err    error // the first that an edit's constructor returned
 }
 
@@ -134,27 +136,27 @@ func (im *importer) run() error {
 func (im *importer) labelFor(member string) string { return im.label + " (" + member + ")" }
 
 // edit appends what a constructor made.
-func (im *importer) edit(member string, make func(label string) (Edit, error)) {
+func (im *importer) edit(member string, make func(label string) (specedit.Edit, error)) {
 	if im.err != nil {
 		return
 	}
 	label := im.labelFor(member)
 	e, err := make(label)
 	if err != nil {
-		im.err = blame(label, err)
+		im.err = specedit.Blame(label, err)
 		return
 	}
 	im.result.Edits = append(im.result.Edits, e)
 }
 
 // apply appends an edit that no flag has a name for.
-func (im *importer) apply(member string, change func(*Doc) error) {
-	im.edit(member, func(label string) (Edit, error) { return newEdit(label, change), nil })
+func (im *importer) apply(member string, change func(*specedit.Doc) error) {
+	im.edit(member, func(label string) (specedit.Edit, error) { return specedit.NewEdit(label, change), nil })
 }
 
 // put appends an edit that sets one value.
 func (im *importer) put(member string, value any, path ...string) {
-	im.apply(member, func(d *Doc) error { return d.put(value, path...) })
+	im.apply(member, func(d *specedit.Doc) error { return d.Put(value, path...) })
 }
 
 func (im *importer) notice(member, setting, value, reason string) {
@@ -168,149 +170,7 @@ func (im *importer) decide(format string, args ...any) {
 // refuse ends the import with an error about one member.
 func (im *importer) refuse(member, format string, args ...any) {
 	if im.err == nil {
-		im.err = &EditError{Label: im.labelFor(member), Problem: fmt.Sprintf(format, args...)}
-	}
-}
-
-// process is what the container runs.
-func (im *importer) process() {
-	c := &im.d.config
-	prefix := im.d.configName()
-
-	args := slices.Concat(c.Entrypoint, c.Cmd)
-	member := prefix + ".Cmd"
-	if len(c.Cmd) == 0 {
-		member = prefix + ".Entrypoint"
-	}
-	if im.d.container.Path != "" {
-		// What the engine made of the two. Some versions of podman write the
-		// entrypoint as one string, which this is not.
-		args = append([]string{im.d.container.Path}, im.d.container.Args...)
-		member = "Path"
-		if im.d.kind == PodmanContainer && podmanInit(args) {
-			args = args[2:]
-		}
-	}
-	if len(args) > 0 {
-		im.put(member, args, "process", "args")
-	} else {
-		im.notice(prefix+".Cmd", "the command", "", "there is none")
-	}
-
-	im.environment(prefix)
-	im.workdir(prefix + ".WorkingDir")
-	im.user(prefix)
-	if c.Tty {
-		im.edit(prefix+".Tty", func(label string) (Edit, error) { return TTY(label, SwitchOn) })
-		if size := im.d.host.ConsoleSize; size[0] > 0 && size[1] > 0 {
-			im.put("HostConfig.ConsoleSize", map[string]uint{"height": size[0], "width": size[1]}, "process", "consoleSize")
-		}
-	}
-}
-
-// podmanInit tells that podman's --init stands before the command.
-func podmanInit(args []string) bool {
-	return len(args) > 2 && args[1] == "--" && slices.Contains([]string{"/dev/init", "/run/podman-init"}, args[0])
-}
-
-// environment sets what the engine adds by itself, and then what the document has.
-func (im *importer) environment(prefix string) {
-	c := &im.d.config
-	has := func(name string) bool {
-		return slices.ContainsFunc(c.Env, func(e string) bool { n, _, _ := strings.Cut(e, "="); return n == name })
-	}
-	set := func(member, name, value string) {
-		im.edit(member, func(label string) (Edit, error) { return Env(label, name+"="+value, nil) })
-	}
-	if im.d.isContainer() {
-		if c.Hostname != "" && !has("HOSTNAME") {
-			set(prefix+".Hostname", "HOSTNAME", c.Hostname)
-		}
-		if c.Tty && !has("TERM") {
-			set(prefix+".Tty", "TERM", "xterm")
-		}
-	}
-	for i, e := range c.Env {
-		member := fmt.Sprintf("%s.Env[%d]", prefix, i)
-		name, value, ok := strings.Cut(e, "=")
-		switch {
-		case name == "":
-			im.refuse(member, "%q has no name before the \"=\"", e)
-		case ok:
-			set(member, name, value)
-		default:
-			// docker run -e NAME, without NAME in its own environment: the engine
-			// takes the variable away.
-			im.edit(member, func(label string) (Edit, error) { return UnsetEnv(label, name) })
-		}
-	}
-}
-
-// throughProcess tells a path that leads through a process's descriptors, root or
-// working directory: one that the runtime has left open leads to the host
-// (CVE-2024-21626). /dev/fd is a link to /proc/self/fd.
-func throughProcess(dir string) bool {
-	parts := strings.Split(strings.TrimPrefix(path.Clean(dir), "/"), "/")
-	if len(parts) > 1 && parts[0] == "dev" && parts[1] == "fd" {
-		return true
-	}
-	if len(parts) < 3 || parts[0] != "proc" {
-		return false
-	}
-	if _, err := strconv.Atoi(parts[1]); err != nil && parts[1] != "self" && parts[1] != "thread-self" {
-		return false
-	}
-	parts = parts[2:]
-	if len(parts) > 2 && parts[0] == "task" {
-		parts = parts[2:]
-	}
-	return slices.Contains([]string{"fd", "fdinfo", "cwd", "root", "exe", "map_files"}, parts[0])
-}
-
-func (im *importer) workdir(member string) {
-	dir := im.d.config.WorkingDir
-	if dir == "" {
-		return
-	}
-	// The engine reads a relative one from the root.
-	if dir = path.Join("/", dir); throughProcess(dir) {
-		im.refuse(member, "%q leads through a process, out of the container", im.d.config.WorkingDir)
-		return
-	}
-	im.edit(member, func(label string) (Edit, error) { return Workdir(label, dir) })
-}
-
-func (im *importer) user(prefix string) {
-	if user := im.d.config.User; user != "" {
-		im.edit(prefix+".User", func(label string) (Edit, error) { return User(label, user) })
-	}
-	for i, group := range im.d.host.GroupAdd {
-		if group == "keep-groups" && im.d.kind == PodmanContainer {
-			im.notice("HostConfig.GroupAdd", "group", group, "")
-			continue
-		}
-		member := fmt.Sprintf("HostConfig.GroupAdd[%d]", i)
-		if im.o.Rootless {
-			im.notice(member, "group", group, "an ordinary user's runtime cannot set groups")
-			continue
-		}
-		im.edit(member, func(label string) (Edit, error) { return GroupAdd(label, group) })
-	}
-	umask := im.d.host.Umask
-	member := "HostConfig.Umask"
-	if text := im.d.config.Umask; text != "" {
-		member = prefix + ".Umask"
-		n, err := strconv.ParseUint(text, 8, 32)
-		if err != nil || n > 0o777 {
-			im.refuse(member, "%q is no octal umask", text)
-			return
-		}
-		umask = new(uint32(n))
-	}
-	// 0022 is what runtimes set unasked. Older versions of the specification have no
-	// member for it, so it is better left out.
-	if umask != nil && *umask != 0o022 {
-		im.put(member, *umask, "process", "user", "umask")
+		im.err = &specedit.EditError{Label: im.labelFor(member), Problem: fmt.Sprintf(format, args...)}
 	}
 }
 
@@ -344,18 +204,18 @@ func (im *importer) annotations() {
 		}
 	}
 	implied(prefix+".StopSignal", "stopSignal", string(c.StopSignal))
-	implied(prefix+".ExposedPorts", "exposedPorts", strings.Join(sortedKeys(c.ExposedPorts), ","))
-	for _, key := range sortedKeys(c.Labels) {
+	implied(prefix+".ExposedPorts", "exposedPorts", strings.Join(specedit.SortedKeys(c.ExposedPorts), ","))
+	for _, key := range specedit.SortedKeys(c.Labels) {
 		set(prefix+".Labels", key, c.Labels[key])
 	}
-	for _, key := range sortedKeys(c.Annotations) {
+	for _, key := range specedit.SortedKeys(c.Annotations) {
 		// podman notes there what other members say, and are read from.
 		if strings.HasPrefix(key, "io.podman.annotations.") || key == "io.kubernetes.cri-o.TTY" || key == "io.container.manager" {
 			continue
 		}
 		set(prefix+".Annotations", key, c.Annotations[key])
 	}
-	for _, key := range sortedKeys(im.d.host.Annotations) {
+	for _, key := range specedit.SortedKeys(im.d.host.Annotations) {
 		set("HostConfig.Annotations", key, im.d.host.Annotations[key])
 	}
 }
@@ -369,7 +229,7 @@ func (im *importer) healthcheck() {
 // imageVolumes leaves an image's volumes where they are. The engine would give each
 // of them a new directory of the host; an image's config alone must not.
 func (im *importer) imageVolumes() {
-	if volumes := sortedKeys(im.d.config.Volumes); len(volumes) > 0 {
+	if volumes := specedit.SortedKeys(im.d.config.Volumes); len(volumes) > 0 {
 		im.notice(im.d.configName()+".Volumes", "volumes", strings.Join(volumes, ", "), "they stay directories of the rootfs")
 	}
 }
