@@ -34,7 +34,7 @@ const module = "ocibundle"
 // line knows all of them: it maps their typed errors to exit codes.
 var rooms = map[string][]string{
 	"":    {"cli"},
-	"cli": {"pipeline", "pipeline/bundle", "pipeline/check", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
+	"cli": {"pipeline", "pipeline/bundle", "pipeline/check", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "specedit/imageconfig", "specedit/jsontree", "tarx", "tarx/extract", "tarx/rewrite"},
 
 	"pipeline":        {"pipeline/bundle", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
 	"pipeline/bundle": {"pipeline/host", "pipeline/userns", "specedit", "tarx", "tarx/export", "tarx/handle", "tarx/remove"},
