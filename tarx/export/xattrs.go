@@ -1,9 +1,10 @@
 package export
 
 import (
-	"archive/tar"
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,31 +12,39 @@ import (
 	"ocibundle/tarx"
 )
 
-// target is where an entry's extended attributes are found: by handle, or where there can be none, by directory handle and
-// name.
+const (
+	// xattrMax is the kernel's limit for a value and for a list (xattr(7)).
+	xattrMax = 64 << 10
+	// xattrsMax is how much the attributes of one file may have: a header has no more room.
+	xattrsMax = 1 << 20
+)
+
+// target is where an entry's extended attributes are found: by a handle, or by the path of one that was opened with O_PATH.
 type target struct {
-	fd   int
+	fd   int // -1: there is none
 	path string
+	// again says that the file was written under another name.
+	again bool
 }
 
 func (t target) list(buf []byte) (int, error) {
 	if t.fd >= 0 {
 		return unix.Flistxattr(t.fd, buf)
 	}
-	return unix.Llistxattr(t.path, buf)
+	return unix.Listxattr(t.path, buf)
 }
 
 func (t target) get(name string, buf []byte) (int, error) {
 	if t.fd >= 0 {
 		return unix.Fgetxattr(t.fd, name, buf)
 	}
-	return unix.Lgetxattr(t.path, name, buf)
+	return unix.Getxattr(t.path, name, buf)
 }
 
 // xattrs adds the extended attributes to hdr. With OwnerRootless it sets the owner also. The second name of a file repeats
 // only its capabilities: readers that change the owner through every name, as Docker does, thereby clear them, and set them
 // again from there.
-func (e *exporter) xattrs(hdr *tar.Header, t target, again bool) error {
+func (e *exporter) xattrs(hdr *tarx.OutHeader, t target) error {
 	if e.xbuf == nil {
 		e.xbuf = make([]byte, 2*xattrMax)
 	}
@@ -49,28 +58,12 @@ func (e *exporter) xattrs(hdr *tar.Header, t target, again bool) error {
 	case n == 0:
 		return nil
 	}
+	total := 0
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
-		kind := tarx.LossXattr
-		switch {
-		case name == tarx.XattrCapability, name == tarx.XattrRootless && e.o.Owner == tarx.OwnerRootless:
-		case again:
-			continue
-		case strings.HasPrefix(name, "security."):
-			e.lose(tarx.LossSecurity, hdr.Name, name)
-			continue
-		case name == tarx.XattrACLAccess, name == tarx.XattrACLDefault:
-			if e.shifted { // it has ids inside
-				e.lose(tarx.LossACL, hdr.Name, name)
-				continue
+		if loss, keep := e.keeps(name, t); !keep {
+			if loss != "" {
+				e.lose(loss, hdr.Name, name)
 			}
-		case strings.HasPrefix(name, "user."), strings.HasPrefix(name, "trusted."):
-			// A record's key ends at the first "=" (pax: extended header).
-			if strings.Contains(name, "=") {
-				e.lose(kind, hdr.Name, name)
-				continue
-			}
-		default:
-			e.lose(kind, hdr.Name, name)
 			continue
 		}
 		n, err := t.get(name, value)
@@ -87,25 +80,43 @@ func (e *exporter) xattrs(hdr *tar.Header, t target, again bool) error {
 		v := value[:n]
 		switch {
 		case name == tarx.XattrCapability:
-			v = e.capability(hdr.Name, v)
-			if v == nil {
+			if v = e.capability(hdr.Name, v); v == nil {
 				continue
 			}
 		case name == tarx.XattrRootless && e.o.Owner == tarx.OwnerRootless:
 			uid, gid, ok := tarx.ParseRootless(v)
 			if !ok {
-				e.lose(tarx.LossOwner, hdr.Name, "the attribute "+name+" makes no sense")
+				e.lose(tarx.LossOwner, hdr.Name, "the attribute "+name+" cannot be understood")
 				continue
 			}
-			hdr.Uid, hdr.Gid = rootlessID(uid, hdr.Uid), rootlessID(gid, hdr.Gid)
+			hdr.UID, hdr.GID = rootlessID(uid, hdr.UID), rootlessID(gid, hdr.GID)
 			continue
 		}
-		if hdr.PAXRecords == nil {
-			hdr.PAXRecords = map[string]string{}
+		// A file may have thousands of large ones, and all of them have to go into a header.
+		if total += len(name) + len(v); total > xattrsMax {
+			return exportError("write", hdr.Name, refused(tarx.ErrHeaderSize))
 		}
-		hdr.PAXRecords[tarx.SchilyXattr+name] = string(v)
+		hdr.Xattrs = append(hdr.Xattrs, tarx.Xattr{Name: []byte(name), Value: bytes.Clone(v)})
 	}
+	slices.SortFunc(hdr.Xattrs, func(a, b tarx.Xattr) int { return bytes.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// keeps says whether an attribute is exported, and if not, what that is a loss of.
+func (e *exporter) keeps(name string, t target) (loss tarx.LossKind, keep bool) {
+	switch {
+	case name == tarx.XattrCapability, name == tarx.XattrRootless && e.o.Owner == tarx.OwnerRootless:
+		return "", true
+	case t.again:
+		return "", false
+	case strings.HasPrefix(name, "security."):
+		return tarx.LossSecurity, false
+	case name == tarx.XattrACLAccess, name == tarx.XattrACLDefault:
+		return tarx.LossACL, !e.shifted // it has ids inside
+	case strings.HasPrefix(name, "user."), strings.HasPrefix(name, "trusted."):
+		return tarx.LossXattr, !strings.Contains(name, "=") // where a record's key ends (pax: extended header)
+	}
+	return tarx.LossXattr, false
 }
 
 // capability turns a version 3 attribute of the container's root into version 2, which is what it means inside
@@ -124,9 +135,9 @@ func (e *exporter) capability(name string, v []byte) []byte {
 	return v[:tarx.VfsCapLen2]
 }
 
-func rootlessID(id uint32, disk int) int {
+func rootlessID(id, disk uint32) uint32 {
 	if id == tarx.RootlessNoop {
 		return disk
 	}
-	return int(id)
+	return id
 }

@@ -2,13 +2,14 @@ package extract
 
 import (
 	"bytes"
-	"errors"
 	"hash/maphash"
 	"os"
 	"sync/atomic"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
+
+	"ocibundle/tarx/handle"
 )
 
 // pathMax is PATH_MAX: no path handed to the kernel may be longer, the NUL
@@ -79,20 +80,11 @@ func (c *dirCache) resolve(path []byte) (int, error) {
 	}
 	h, err := pathrs.OpenatInRoot(c.rootDir, string(path))
 	if err != nil {
-		return -1, errnoOf(err)
+		return -1, handle.Cause(err)
 	}
 	defer h.Close()
 	c.path.set([]byte{'.'})
 	return sysOpenat(int(h.Fd()), c.path, dirFlags, 0)
-}
-
-// errnoOf finds the kernel's answer in an error.
-func errnoOf(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
 }
 
 // get returns the open directory for path if it is in the cache.

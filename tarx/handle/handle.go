@@ -17,32 +17,26 @@ func Path(fd int) string {
 	return "/proc/self/fd/" + strconv.Itoa(fd)
 }
 
-// OwnerMapped tells whether the owner of what fd is open on has an id in this user namespace: the privilege over such files
-// that O_NOATIME takes does not reach others (open(2)).
-func OwnerMapped(fd int) bool {
-	again, err := unix.Open(Path(fd), unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+// Reopen opens what h is open on once more, with flags. With a handle of O_PATH that has been looked at, what is opened is
+// what was looked at, whatever has its name by now.
+func Reopen(h, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(Path(h), flags|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// OwnerMapped tells whether the owner of what h is open on, a regular file or a directory, has an id in this user namespace.
+// Privilege over a file does not reach those whose ids the namespace lacks: O_NOATIME is refused (EPERM, open(2)), or before
+// that reading, where the file's mode forbids it (EACCES, user_namespaces(7), "Capabilities").
+func OwnerMapped(h int) bool {
+	again, err := Reopen(h, unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK)
 	if err == nil {
 		unix.Close(again)
 	}
-	return err != unix.EPERM
-}
-
-// ReopenParent opens the directory above fd, if it is still the one that it was.
-func ReopenParent(fd int, dev, ino uint64) (int, error) {
-	up, err := Openat(fd, "..", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(up, &st); err != nil {
-		unix.Close(up)
-		return -1, err
-	}
-	if st.Dev != dev || st.Ino != ino {
-		unix.Close(up)
-		return -1, errors.New("the directory was moved meanwhile")
-	}
-	return up, nil
+	return err != unix.EPERM && err != unix.EACCES
 }
 
 // Chmod changes the mode of what h, opened with O_PATH, is open on. fchmod(2) refuses such handles, and
@@ -65,50 +59,76 @@ func OpenSameMount(dirfd int, name string, flags int) (int, error) {
 		case unix.EINTR, unix.EAGAIN:
 			continue
 		case unix.ENOSYS, unix.EPERM:
-			return OpenWithoutOpenat2(dirfd, name, flags)
+			return openWithoutOpenat2(dirfd, name, flags)
 		}
 		return fd, err
 	}
 }
 
-func OpenWithoutOpenat2(dirfd int, name string, flags int) (int, error) {
-	fd, err := Openat(dirfd, name, flags|unix.O_NOFOLLOW)
+func openWithoutOpenat2(dirfd int, name string, flags int) (int, error) {
+	h, err := Openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC|flags&unix.O_DIRECTORY)
 	if err != nil {
 		return -1, err
 	}
-	same, err := sameMount(dirfd, fd)
-	if err == nil && !same {
+	st, err := Look(h, "")
+	up, uperr := Look(dirfd, "")
+	switch {
+	case err != nil:
+	case uperr != nil:
+		err = uperr
+	case !SameMount(&up, &st):
 		err = unix.EXDEV
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		err = unix.ELOOP
+	case flags&unix.O_PATH != 0:
+		return h, nil
 	}
+	defer unix.Close(h)
 	if err != nil {
-		unix.Close(fd)
 		return -1, err
 	}
-	return fd, nil
+	return Reopen(h, flags&^unix.O_NOFOLLOW)
 }
 
-func sameMount(a, b int) (bool, error) {
-	var sa, sb unix.Stat_t
-	if err := unix.Fstat(a, &sa); err != nil {
-		return false, err
+// Look says what the entry name of the directory dirfd is, or with an empty name what dirfd is open on, as far as the kernel
+// knows without asking anybody: a filesystem in user space or on the network whose server hangs does not hold it up
+// (statx(2), AT_STATX_DONT_SYNC). A symbolic link is not followed.
+func Look(dirfd int, name string) (unix.Statx_t, error) {
+	var st unix.Statx_t
+	const flags = unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
+	for {
+		err := unix.Statx(dirfd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+		if err != unix.EINTR {
+			return st, err
+		}
 	}
-	if err := unix.Fstat(b, &sb); err != nil {
-		return false, err
-	}
-	if sa.Dev != sb.Dev {
-		return false, nil
-	}
-	var xa, xb unix.Statx_t
-	const flags = unix.AT_EMPTY_PATH | unix.AT_STATX_DONT_SYNC
-	if unix.Statx(a, "", flags, unix.STATX_MNT_ID, &xa) != nil || unix.Statx(b, "", flags, unix.STATX_MNT_ID, &xb) != nil {
-		return true, nil
-	}
-	if xa.Mask&xb.Mask&unix.STATX_MNT_ID == 0 {
-		return true, nil
-	}
-	return xa.Mnt_id == xb.Mnt_id, nil
 }
 
+// SameMount says whether two files are on the same mount, or where the kernel does not tell (before Linux 5.8), on the same
+// filesystem.
+func SameMount(a, b *unix.Statx_t) bool {
+	if a.Dev_major != b.Dev_major || a.Dev_minor != b.Dev_minor {
+		return false
+	}
+	return a.Mask&b.Mask&unix.STATX_MNT_ID == 0 || a.Mnt_id == b.Mnt_id
+}
+
+// SameFile says whether dirfd's entry name is what fd is open on. Where there is no such entry, the error is ENOENT.
+func SameFile(fd, dirfd int, name string) (bool, error) {
+	is, err := Look(dirfd, name)
+	if err != nil {
+		return false, err
+	}
+	want, err := Look(fd, "")
+	return Same(&is, &want), err
+}
+
+// Same says whether two looks were at the same file.
+func Same(a, b *unix.Statx_t) bool {
+	return a.Dev_major == b.Dev_major && a.Dev_minor == b.Dev_minor && a.Ino == b.Ino
+}
+
+// Openat is openat(2) of what exists.
 func Openat(dirfd int, name string, flags int) (int, error) {
 	for {
 		fd, err := unix.Openat(dirfd, name, flags, 0)
@@ -118,6 +138,7 @@ func Openat(dirfd int, name string, flags int) (int, error) {
 	}
 }
 
+// Unlinkat is unlinkat(2).
 func Unlinkat(dirfd int, name string, flags int) error {
 	for {
 		if err := unix.Unlinkat(dirfd, name, flags); err != unix.EINTR {
@@ -126,6 +147,7 @@ func Unlinkat(dirfd int, name string, flags int) error {
 	}
 }
 
+// Getdents is getdents64(2).
 func Getdents(fd int, buf []byte) (int, error) {
 	for {
 		n, err := unix.Getdents(fd, buf)
@@ -135,21 +157,26 @@ func Getdents(fd int, buf []byte) (int, error) {
 	}
 }
 
-// NextDirent takes the first record off what getdents64(2) wrote. The name is a copy.
-func NextDirent(buf []byte) (name string, kind uint8, rest []byte) {
+// NextDirent takes the first record off what getdents64(2) wrote to buf, a part of which name is.
+func NextDirent(buf []byte) (name []byte, kind uint8, rest []byte) {
 	var d unix.Dirent
 	const start = unsafe.Offsetof(d.Name)
 	length := *(*uint16)(unsafe.Pointer(&buf[unsafe.Offsetof(d.Reclen)]))
-	raw := buf[start:length]
-	if i := bytes.IndexByte(raw, 0); i >= 0 {
-		raw = raw[:i]
+	name = buf[start:length]
+	if i := bytes.IndexByte(name, 0); i >= 0 {
+		name = name[:i]
 	}
-	return string(raw), buf[unsafe.Offsetof(d.Type)], buf[length:]
+	return name, buf[unsafe.Offsetof(d.Type)], buf[length:]
 }
 
-// Cause takes the operation and path, which the message has already, off an
-// error.
+// IsDot says whether a name is that of the directory itself or of the one above, which every listing has.
+func IsDot(name []byte) bool { return string(name) == "." || string(name) == ".." }
+
+// Cause is the system's own answer in an error, without the operations and paths that the message has already.
 func Cause(err error) error {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
+		return errno
+	}
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,11 +13,11 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-// ErrMount is what [RemoveAll] reports of a mount point that it met.
+// ErrMount is what [All] reports of a mount point that it met.
 var ErrMount = errors.New("is a mount point")
 
-// All removes the entry called name of the directory that parent is open on, and everything below it. That there is
-// no such entry is no error.
+// All removes the entry called name of the directory that parent is open on, and everything below it. Where there is no such
+// entry, there is nothing to do.
 //
 // Promise: every step is taken from an open directory to one name in it, so that nobody who renames or replaces things
 // meanwhile can make it remove something outside the tree. A symbolic link is removed, not followed. A mount point is left
@@ -31,16 +32,55 @@ func All(parent int, name string) error {
 		return &fs.PathError{Op: "remove", Path: name, Err: unix.EINVAL}
 	}
 	r := remover{parent: parent}
-	defer r.close()
 	if r.removeFile(name) {
-		r.removeDir(name)
+		r.enter(name)
 	}
-	for len(r.stack) > 0 {
-		top := &r.stack[len(r.stack)-1]
-		if n := len(top.subdirs); n > 0 {
-			name := top.subdirs[n-1]
-			top.subdirs = top.subdirs[:n-1]
-			r.removeDir(name)
+	return r.walk()
+}
+
+// Children empties the directory that dir is open on, as [All] does, except the entries called keep, and leaves the directory
+// itself as it is. Paths in errors begin below it.
+func Children(dir int, keep ...string) error {
+	fd, err := handle.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC) // an offset of its own
+	if err != nil {
+		return err
+	}
+	r := remover{spare: keep}
+	r.stack.Enter(fd, level{top: true})
+	return r.walk()
+}
+
+// removePasses limits how often one directory is read anew because it was not empty at the end: some filesystems skip entries
+// when others go, and somebody may be creating files all the while.
+const removePasses = 64
+
+// remover is a walk in progress.
+type remover struct {
+	parent int // the directory that holds the tree
+	stack  handle.Stack[level]
+	spare  []string // entries of the top that stay
+	buf    []byte
+	err    error
+}
+
+type level struct {
+	name    string
+	subdirs []string // of what was read so far, those still to be removed
+	removed bool     // something went in this pass
+	passes  int
+	opened  bool // made accessible already
+	kept    bool // something could not be removed, and has been reported
+	top     bool // to be emptied, not removed, and not ours to change
+}
+
+func (r *remover) walk() error {
+	defer r.stack.Close()
+	for r.stack.Len() > 0 {
+		top := r.stack.Current()
+		if n := len(top.Data.subdirs); n > 0 {
+			name := top.Data.subdirs[n-1]
+			top.Data.subdirs = top.Data.subdirs[:n-1]
+			r.enter(name)
 			continue
 		}
 		if r.read(top) {
@@ -53,53 +93,28 @@ func All(parent int, name string) error {
 	return r.err
 }
 
-const (
-	// removeOpen is how many directories are held open at once. Those further up are closed and found again through "..".
-	removeOpen = 32
-	// removePasses limits how often one directory is read anew because it was not empty at the end: some filesystems skip
-	// entries when others go, and somebody may be creating files all the while.
-	removePasses = 64
-)
-
-// remover is a walk in progress: the directories from the top of the tree to where it is now.
-type remover struct {
-	parent int
-	stack  []removeLevel
-	open   int // the first index of stack whose fd is open; all after it are open too
-	buf    []byte
-	err    error
-}
-
-type removeLevel struct {
-	name     string
-	fd       int
-	dev, ino uint64   // which directory it is, noted when fd is closed for the time being
-	subdirs  []string // of what was read so far, those still to be removed
-	removed  bool     // something went in this pass
-	passes   int
-	opened   bool // made accessible already
-	kept     bool // something could not be removed, and has been reported
-}
-
-func (r *remover) close() {
-	for _, d := range r.stack[min(r.open, len(r.stack)):] {
-		unix.Close(d.fd)
+// current is the current directory, or nil above the tree.
+func (r *remover) current() *level {
+	if r.stack.Len() == 0 {
+		return nil
 	}
+	return &r.stack.Current().Data
 }
 
 // fail notes the first error. The path is that of name in the current directory; of a very deep one only the end is kept.
 func (r *remover) fail(op, name string, err error) {
-	if n := len(r.stack); n > 0 {
-		r.stack[n-1].kept = true
+	if d := r.current(); d != nil {
+		d.kept = true
 	}
 	if r.err != nil {
 		return
 	}
 	const shown = 64
 	var parts []string
-	for i, d := range r.stack {
-		if i == 0 || i >= len(r.stack)-shown {
-			parts = append(parts, d.name)
+	n := r.stack.Len()
+	for i := range n {
+		if i == 0 || i >= n-shown {
+			parts = append(parts, r.stack.Data(i).name)
 		} else if i == 1 {
 			parts = append(parts, "...")
 		}
@@ -108,24 +123,20 @@ func (r *remover) fail(op, name string, err error) {
 }
 
 func (r *remover) dirfd() int {
-	if n := len(r.stack); n > 0 {
-		return r.stack[n-1].fd
+	if r.stack.Len() > 0 {
+		return r.stack.Current().FD
 	}
 	return r.parent
 }
 
-// unlock gives the caller access to the current directory, once. The caller's own directory above the tree is not ours to
-// change.
+// unlock gives the caller access to the current directory, once. A directory above the tree is not ours to change.
 func (r *remover) unlock() bool {
-	if len(r.stack) == 0 {
-		return false
-	}
-	d := &r.stack[len(r.stack)-1]
-	if d.opened {
+	d := r.current()
+	if d == nil || d.opened || d.top {
 		return false
 	}
 	d.opened = true
-	return unix.Fchmod(d.fd, 0o700) == nil
+	return unix.Fchmod(r.dirfd(), 0o700) == nil
 }
 
 // unlink is unlinkat(2) in the current directory.
@@ -137,8 +148,8 @@ func (r *remover) unlink(name string, flags int) error {
 	if err == unix.ENOENT {
 		return nil
 	}
-	if err == nil && len(r.stack) > 0 {
-		r.stack[len(r.stack)-1].removed = true
+	if d := r.current(); err == nil && d != nil {
+		d.removed = true
 	}
 	return err
 }
@@ -157,12 +168,12 @@ func (r *remover) removeFile(name string) (isDir bool) {
 	}
 }
 
-// removeDir makes the directory name of the current one the current one.
-func (r *remover) removeDir(name string) {
+// enter makes the directory name of the current one the current one.
+func (r *remover) enter(name string) {
 	fd, err := r.openDir(name)
 	switch err {
 	case nil:
-		r.enter(name, fd)
+		r.stack.Enter(fd, level{name: name})
 	case unix.ENOENT:
 	case unix.ENOTDIR, unix.ELOOP: // an immutable file, or what was a directory when it was listed
 		if err := r.unlink(name, 0); err != nil {
@@ -197,30 +208,16 @@ func (r *remover) openDir(name string) (int, error) {
 	if handle.Chmod(h, 0o700) != nil {
 		return -1, err
 	}
-	return handle.OpenSameMount(r.dirfd(), name, flags)
-}
-
-func (r *remover) enter(name string, fd int) {
-	if len(r.stack)-r.open >= removeOpen {
-		d := &r.stack[r.open]
-		var st unix.Stat_t
-		// Where this fails, the directory stays open: one descriptor more is better than not finding it again.
-		if unix.Fstat(d.fd, &st) == nil {
-			unix.Close(d.fd)
-			d.fd, d.dev, d.ino = -1, st.Dev, st.Ino
-			r.open++
-		}
-	}
-	r.stack = append(r.stack, removeLevel{name: name, fd: fd})
+	return handle.Reopen(h, flags&^unix.O_NOFOLLOW)
 }
 
 // read removes what the next part of the current directory lists and notes the directories in it. It reports false at the
 // end.
-func (r *remover) read(d *removeLevel) bool {
+func (r *remover) read(d *handle.Level[level]) bool {
 	if r.buf == nil {
 		r.buf = make([]byte, 32<<10)
 	}
-	n, err := handle.Getdents(d.fd, r.buf)
+	n, err := handle.Getdents(d.FD, r.buf)
 	if err != nil {
 		if err != unix.ENOENT { // removed by somebody else
 			r.fail("read", "", err)
@@ -231,14 +228,14 @@ func (r *remover) read(d *removeLevel) bool {
 		return false
 	}
 	for rest := r.buf[:n]; len(rest) > 0; {
-		var name string
-		var kind uint8
-		name, kind, rest = handle.NextDirent(rest)
-		if name == "." || name == ".." {
+		raw, kind, next := handle.NextDirent(rest)
+		rest = next
+		name := string(raw)
+		if handle.IsDot(raw) || d.Data.top && slices.Contains(r.spare, name) {
 			continue
 		}
 		if kind == unix.DT_DIR || r.removeFile(name) {
-			d.subdirs = append(d.subdirs, name)
+			d.Data.subdirs = append(d.Data.subdirs, name)
 		}
 	}
 	return true
@@ -247,38 +244,34 @@ func (r *remover) read(d *removeLevel) bool {
 // leave removes the current directory, which has been read to its end, and returns to the one above. It reports false where
 // that one cannot be found again.
 func (r *remover) leave() bool {
-	n := len(r.stack)
-	d := r.stack[n-1]
-	if n > 1 && r.stack[n-2].fd < 0 {
-		up := &r.stack[n-2]
-		fd, err := handle.ReopenParent(d.fd, up.dev, up.ino)
-		if err != nil {
-			r.fail("open", "..", err)
-			return false
-		}
-		up.fd = fd
-		r.open = n - 2
+	d, err := r.stack.Leave()
+	if err != nil {
+		r.fail("open", "..", err)
+		return false
 	}
-	r.stack = r.stack[:n-1]
-	err := r.unlink(d.name, unix.AT_REMOVEDIR)
+	if !d.Data.top {
+		err = r.unlink(d.Data.name, unix.AT_REMOVEDIR)
+	} else if d.Data.removed {
+		err = unix.ENOTEMPTY // for all that is known
+	}
 	switch {
 	case err == nil:
-	case (err == unix.ENOTEMPTY || err == unix.EEXIST) && d.removed && d.passes < removePasses:
-		if _, err := unix.Seek(d.fd, 0, unix.SEEK_SET); err == nil {
-			d.removed = false
-			d.passes++
-			r.stack = append(r.stack, d)
+	case (err == unix.ENOTEMPTY || err == unix.EEXIST) && d.Data.removed && d.Data.passes < removePasses:
+		if _, err := unix.Seek(d.FD, 0, unix.SEEK_SET); err == nil {
+			d.Data.removed = false
+			d.Data.passes++
+			r.stack.Enter(d.FD, d.Data)
 			return true
 		}
-		r.fail("remove", d.name, err)
-	case d.kept: // the reason has been reported
-		if len(r.stack) > 0 {
-			r.stack[len(r.stack)-1].kept = true
+		r.fail("remove", d.Data.name, err)
+	case d.Data.kept: // the reason has been reported
+		if up := r.current(); up != nil {
+			up.kept = true
 		}
 	default:
-		r.fail("remove", d.name, mountError(err))
+		r.fail("remove", d.Data.name, mountError(err))
 	}
-	unix.Close(d.fd)
+	unix.Close(d.FD)
 	return true
 }
 
@@ -288,45 +281,4 @@ func mountError(err error) error {
 		return ErrMount
 	}
 	return err
-}
-
-// Children empties the directory that dir is open on.
-func Children(dir int) error {
-	fd, err := handle.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC) // an offset of its own
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, 32<<10)
-	for range removePasses {
-		removed := false
-		for {
-			n, err := handle.Getdents(fd, buf)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				break
-			}
-			for rest := buf[:n]; len(rest) > 0; {
-				var name string
-				name, _, rest = handle.NextDirent(rest)
-				if name == "." || name == ".." {
-					continue
-				}
-				if err := All(fd, name); err != nil {
-					return err
-				}
-				removed = true
-			}
-		}
-		if !removed {
-			return nil
-		}
-		// Some filesystems skip entries when others go.
-		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
-			return err
-		}
-	}
-	return errors.New("the directory does not get empty")
 }
