@@ -1,11 +1,6 @@
 package cli
 
-import (
-	"errors"
-	"fmt"
-
-	"ocibundle/pipeline/bundle"
-)
+import "ocibundle/pipeline/bundle"
 
 // editCommand edits a bundle.
 func (p *program) editCommand(positional []string) error {
@@ -19,10 +14,9 @@ func (p *program) editCommand(positional []string) error {
 	if len(edits) == 0 {
 		return usagef("nothing to edit").hint("ocibundle edit %s --env K=V, or any other edit flag", positional[0])
 	}
-	warnings, err := bundle.Edit(positional[0], edits)
-	if errors.Is(err, bundle.ErrNotBundle) {
-		return &usageError{msg: fmt.Sprintf("edit %q", positional[0]), err: err, hints: []string{"name the directory that ocibundle -o made"}}
-	}
+	ctx, stop := signalContext()
+	defer stop()
+	warnings, err := bundle.Edit(ctx, positional[0], edits)
 	if err != nil {
 		return err
 	}

@@ -148,6 +148,9 @@ func bundleStatus(e *bundle.Error) (int, []string) {
 		if errors.Is(e, fs.ErrNotExist) {
 			return exitUsage, nil
 		}
+		if e.Bare {
+			return exitUsage, []string{"rm -f (--force) removes a directory that holds nothing but a rootfs, as a plain rm -rf leaves one"}
+		}
 		return exitUsage, []string{"a bundle is a directory with rootfs and a config.json that has an ociVersion"}
 	case bundle.Mounted:
 		return exitDest, []string{"unmount it first: umount " + e.Detail}

@@ -10,7 +10,7 @@ import (
 )
 
 func (p *program) rmCommand() *cli.Command {
-	flags := []*flagDef{{names: []string{"force", "f"}, category: catOther, usage: "that there is no such bundle is no error"}}
+	flags := []*flagDef{{names: []string{"force", "f"}, category: catOther, usage: "an absent bundle is not an error; remove a directory that holds nothing but a rootfs, too"}}
 	return p.command("rm", "[-f] DIR...", "remove bundles, files of subordinate ids included", flags, p.rm)
 }
 
@@ -30,7 +30,7 @@ func (p *program) rm(dirs []string) error {
 	}
 	ctx, stop := signalContext()
 	defer stop()
-	err = bundle.Remove(ctx, dirs, bundle.RemoveOptions{AbsentOK: p.rec.is("force")})
+	err = bundle.Remove(ctx, dirs, bundle.RemoveOptions{Force: p.rec.is("force")})
 	p.explain(err, ids)
 	return err
 }

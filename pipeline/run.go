@@ -29,7 +29,7 @@ import (
 // *ImageError, a *SeveralImagesError or a *PlatformError; those of the
 // extraction are tarx's, those of the config specedit's.
 func Run(ctx context.Context, c Config) (_ *Result, err error) {
-	dest, err := bundle.OpenDestination(c.Output, c.Force)
+	dest, err := bundle.OpenDestination(ctx, c.Output, c.Force)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := st.Admit(c.IDs); err != nil {
+	if err := st.OpenToRoot(c.IDs); err != nil {
 		return nil, err
 	}
 	if err := st.WriteFile("config.json", config); err != nil {
@@ -108,7 +108,7 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	old, err := st.Publish()
+	old, err := st.Publish(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,9 @@
 package bundle
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -11,64 +12,20 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-// DestinationKind says why a destination cannot be used.
-type DestinationKind int
-
-// The kinds of a DestinationError.
-const (
-	// DestExists: something is there, and it is not an empty directory.
-	DestExists DestinationKind = iota + 1
-	// DestNotBundle: what is to be replaced is no bundle.
-	DestNotBundle
-	// DestStranger: what is to be replaced holds something that no bundle has.
-	DestStranger
-	// DestInUse: a running process has it as its root.
-	DestInUse
-	// DestHere: it is "." or "..", which a rename cannot replace.
-	DestHere
-	// DestMount: it is a mount point, which a rename cannot replace.
-	DestMount
-)
-
-// DestinationError is a destination that cannot be used. It is untouched.
-type DestinationError struct {
-	Kind DestinationKind
-	Dir  string
-	// Detail is the first stranger's name, or what makes it no bundle.
-	Detail string
-	// PID is the process that has it as its root.
-	PID int
-}
-
-func (e *DestinationError) Error() string {
-	switch e.Kind {
-	case DestExists:
-		return fmt.Sprintf("%q exists and is not an empty directory", e.Dir)
-	case DestNotBundle:
-		return fmt.Sprintf("%q is not a bundle: %s", e.Dir, e.Detail)
-	case DestStranger:
-		return fmt.Sprintf("%q holds more than a bundle: %q", e.Dir, e.Detail)
-	case DestInUse:
-		return fmt.Sprintf("%q is in use: process %d has it as its root", e.Dir, e.PID)
-	case DestHere:
-		return fmt.Sprintf("%q cannot be replaced by a bundle", e.Dir)
-	default:
-		return fmt.Sprintf("%q is a mount point", e.Dir)
-	}
-}
-
-// destination is where the bundle is to appear: a name in a directory that is
-// held open, so that it stays the same one.
-type destination struct {
-	dir    string // as the user gave it
+// Destination is where a bundle is to appear: a name in a directory that is held open, so that it stays the same one.
+type Destination struct {
+	// Parent is the directory that the bundle is to be in.
 	Parent *os.File
-	base   string
-	force  bool
+
+	dir   string // as the user gave it
+	base  string
+	force bool
+	old   *os.File // the bundle that is to be replaced
 }
 
-// OpenDestination looks at the destination without changing anything. Errors
-// are a *DestinationError where something is in the way.
-func OpenDestination(dir string, force bool) (*destination, error) {
+// OpenDestination looks at the destination without changing anything. force takes a bundle that is there for one to be
+// replaced, and a directory that holds nothing but a rootfs. Errors are a *DestinationError where something is in the way.
+func OpenDestination(ctx context.Context, dir string, force bool) (*Destination, error) {
 	clean := filepath.Clean(dir)
 	base := filepath.Base(clean)
 	if base == "." || base == ".." || base == "/" {
@@ -78,77 +35,111 @@ func OpenDestination(dir string, force bool) (*destination, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the directory that %q is to be in: %w", dir, handle.Cause(err))
 	}
-	d := &destination{dir: dir, Parent: parent, base: base, force: force}
-	if err := d.check(); err != nil {
-		parent.Close()
+	d := &Destination{dir: dir, Parent: parent, base: base, force: force}
+	if err := d.look(ctx); err != nil {
+		d.Close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *destination) Close() { d.Parent.Close() }
+// Close closes the handles.
+func (d *Destination) Close() {
+	d.Parent.Close()
+	if d.old != nil {
+		d.old.Close()
+	}
+}
 
-func (d *destination) fail(kind DestinationKind, detail string) error {
+func (d *Destination) fail(kind DestinationKind, detail string) error {
 	return &DestinationError{Kind: kind, Dir: d.dir, Detail: detail}
 }
 
-// check says whether the destination may be created or replaced as things are
-// now.
-func (d *destination) check() error {
-	_, err := d.state()
-	return err
-}
-
-// state is check, and tells whether there is a bundle to be replaced.
-func (d *destination) state() (replace bool, err error) {
-	var stx unix.Statx_t
-	err = unix.Statx(int(d.Parent.Fd()), d.base, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &stx)
-	if err == unix.ENOENT {
-		return false, nil
+// look finds out what is there.
+func (d *Destination) look(ctx context.Context) error {
+	st, err := handle.Look(int(d.Parent.Fd()), d.base)
+	switch {
+	case err == unix.ENOENT:
+		return nil
+	case err != nil:
+		return fmt.Errorf("stat %q: %w", d.dir, err)
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return d.fail(DestExists, "")
 	}
-	if err != nil {
-		return false, fmt.Errorf("stat %q: %w", d.dir, err)
+	fd, err := handle.OpenSameMount(int(d.Parent.Fd()), d.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	switch err {
+	case nil:
+	case unix.EXDEV:
+		return d.fail(DestMount, "")
+	default:
+		return fmt.Errorf("open %q: %w", d.dir, err)
 	}
-	if stx.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return false, d.fail(DestExists, "")
-	}
-	if stx.Attributes_mask&stx.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
-		return false, d.fail(DestMount, "")
-	}
-	f, err := OpenAt(d.Parent, d.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-	if err != nil {
-		return false, fmt.Errorf("open %q: %w", d.dir, err)
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(16)
-	if err != nil && err != io.EOF {
-		return false, fmt.Errorf("list %q: %w", d.dir, handle.Cause(err))
-	}
-	if len(names) == 0 {
-		return false, nil
-	}
-	if !d.force {
-		return false, d.fail(DestExists, "")
-	}
-	for _, n := range names {
-		if n != "rootfs" && n != "config.json" {
-			return false, d.fail(DestStranger, n)
+	f := os.NewFile(uintptr(fd), d.dir)
+	empty, err := holdsOnly(f, func(string) bool { return false })
+	if err == nil && !empty {
+		err = d.fail(DestExists, "")
+		if d.force {
+			err = d.replaceable(ctx, f)
 		}
 	}
-	if err := isBundle(f); err != nil {
-		return false, d.fail(DestNotBundle, err.Error())
+	if empty || err != nil {
+		f.Close()
+		return err
 	}
-	rootfs, err := OpenAt(f, "rootfs", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	d.old = f
+	return nil
+}
+
+// replaceable says whether the directory that f is open on may be replaced as things are now.
+func (d *Destination) replaceable(ctx context.Context, f *os.File) error {
+	stranger, err := firstStranger(f, func(n string) bool {
+		return n == rootfsName || n == configName || isEditTemporary(n)
+	})
 	if err != nil {
-		return false, fmt.Errorf("open %q: %w", filepath.Join(d.dir, "rootfs"), err)
+		return err
 	}
-	defer rootfs.Close()
-	pid, err := RootInUse(rootfs)
+	if stranger != "" {
+		return d.fail(DestStranger, stranger)
+	}
+	c, err := inspectRemains(f, d.dir)
+	if be, ok := errors.AsType[*Error](err); ok {
+		return d.fail(DestNotBundle, be.Detail)
+	}
 	if err != nil {
-		return false, fmt.Errorf("look for processes in %q: %w", d.dir, err)
+		return err
+	}
+	defer c.Close()
+	pid, err := rootInUse(ctx, c.rootfs)
+	if err != nil {
+		return fmt.Errorf("look for processes in %q: %w", d.dir, err)
 	}
 	if pid != 0 {
-		return false, &DestinationError{Kind: DestInUse, Dir: d.dir, PID: pid}
+		return &DestinationError{Kind: DestInUse, Dir: d.dir, PID: pid}
 	}
-	return true, nil
+	return nil
+}
+
+// named says whether name, in the directory that the bundle is to be in, is what f is open on.
+func (d *Destination) named(f *os.File, name string) (bool, error) {
+	same, err := handle.SameFile(int(f.Fd()), int(d.Parent.Fd()), name)
+	if err != nil && err != unix.ENOENT {
+		return false, fmt.Errorf("stat %q: %w", name, err)
+	}
+	return same, nil
+}
+
+// removeEmpty removes the empty directory that f is open on and that is called name. The kernel has no way to remove what a
+// handle is open on; what goes by the name alone is empty, whatever it is.
+func (d *Destination) removeEmpty(f *os.File, name string) error {
+	same, err := handle.SameFile(int(f.Fd()), int(d.Parent.Fd()), name)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !same {
+		return fmt.Errorf("%w; it is empty now, wherever it is", errTaken)
+	}
+	return handle.Unlinkat(int(d.Parent.Fd()), name, unix.AT_REMOVEDIR)
 }

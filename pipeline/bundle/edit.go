@@ -2,134 +2,153 @@ package bundle
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"ocibundle/pipeline/host"
 	"ocibundle/specedit"
+	"ocibundle/tarx/handle"
 )
 
-// ErrNotBundle is wrapped where a directory is not what a bundle is: it has a
-// rootfs directory and a config.json with an ociVersion.
-var ErrNotBundle = errors.New("it is no bundle")
+// editPrefix is what the name of the new config begins with until it is complete. What an edit that was killed has left is
+// removed by the next.
+const editPrefix = ".config.json."
 
-// editTemporary is what the new config is called until it is complete. What an
-// edit that was killed left is removed by the next.
-const editTemporary = ".config.json."
+func isEditTemporary(name string) bool { return hasRandom(name, editPrefix) }
 
-// Edit edits the config.json of a bundle in one step: whoever reads it
-// sees the old one or the new one. Mode and owner stay. An edit that changes
-// nothing does not touch the file.
-func Edit(dir string, edits []specedit.Edit) (warnings []string, err error) {
-	root, err := os.OpenRoot(dir)
-	if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
-		return nil, fmt.Errorf("%w: it is no directory", ErrNotBundle)
-	}
+// Edit edits the config.json of a bundle in one step: whoever reads it sees the old one or the new one. Mode and owner stay.
+// An edit that changes nothing does not touch the file. Where there is no bundle, or another process works on it, the error is
+// an *Error; those of the edits are specedit's.
+func Edit(ctx context.Context, dir string, edits []specedit.Edit) (warnings []string, err error) {
+	f, err := openLocked(ctx, dir)
 	if err != nil {
-		return nil, fmt.Errorf("edit the bundle: %w", err)
+		return nil, err
 	}
-	defer root.Close()
-	lock, err := root.Open(".")
+	defer f.Close()
+	c, err := inspect(f, dir)
 	if err != nil {
-		return nil, fmt.Errorf("edit the bundle: %w", err)
+		return nil, err
 	}
-	defer lock.Close()
-	// Two edits at once must not lose one of them.
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return nil, fmt.Errorf("lock %q: %w", dir, err)
-	}
+	defer c.Close()
 
-	info, err := root.Lstat("config.json")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: it has no config.json", ErrNotBundle)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("edit the bundle: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: its config.json is no regular file", ErrNotBundle)
-	}
-	old, err := root.ReadFile("config.json")
-	if err != nil {
-		return nil, fmt.Errorf("edit the bundle: %w", err)
-	}
-	var has struct{ OCIVersion *string }
-	if json.Unmarshal(old, &has) == nil && has.OCIVersion == nil {
-		return nil, fmt.Errorf("%w: its config.json has no ociVersion", ErrNotBundle)
-	}
-	rootfs, err := openRootfs(lock)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotBundle, err)
-	}
-	defer rootfs.Close()
-
-	plan := specedit.Plan{Base: old, BaseLabel: filepath.Join(dir, "config.json"), Edits: edits,
+	plan := specedit.Plan{Base: c.config, BaseLabel: filepath.Join(dir, configName), Edits: edits,
 		Host: specedit.Host{CgroupV2: host.UnifiedCgroups()}}
 	if os.Geteuid() != 0 {
 		plan.Host.Rootless, plan.Host.HardLimits = true, host.HardLimits()
 	}
-	config, err := plan.Build(specedit.RootUsers{Root: rootfs})
+	config, err := plan.Build(specedit.RootUsers{Root: c.rootfs})
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(config, old) {
-		return plan.Warnings(), nil
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	return plan.Warnings(), replaceConfig(root, lock, info, config)
-}
-
-func openRootfs(dir *os.File) (*os.File, error) {
-	fd, err := unix.Openat(int(dir.Fd()), "rootfs", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open its rootfs: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "rootfs"), nil
-}
-
-// replaceConfig writes the new config beside the old one and renames it.
-func replaceConfig(root *os.Root, dir *os.File, old fs.FileInfo, config []byte) (err error) {
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return fmt.Errorf("read the bundle: %w", err)
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, editTemporary) {
-			if err := root.Remove(name); err != nil {
-				return fmt.Errorf("remove what an earlier edit left: %w", err)
-			}
+	if !bytes.Equal(config, c.config) {
+		if err := replaceConfig(ctx, f, config); err != nil {
+			return nil, err
 		}
 	}
-	name := editTemporary + rand.Text()
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the config: %w", err)
-	}
-	defer func() {
+	return plan.Warnings(), nil
+}
+
+// openLocked opens the bundle dir and locks it: two edits at once must not lose one of them.
+func openLocked(ctx context.Context, dir string) (*os.File, error) {
+	for {
+		f, err := Open(dir)
 		if err != nil {
-			err = errors.Join(fmt.Errorf("write the config: %w", err), root.Remove(name))
+			return nil, err
+		}
+		err = lock(ctx, f, func() (bool, error) {
+			again, err := Open(dir)
+			if err != nil {
+				return false, err
+			}
+			defer again.Close()
+			return handle.SameFile(int(f.Fd()), int(again.Fd()), "")
+		})
+		if err == nil {
+			return f, nil
+		}
+		f.Close()
+		if err == errLocked {
+			err = &Error{Kind: Busy, Dir: dir}
+		}
+		if err != errMoved { // it was replaced
+			return nil, err
+		}
+	}
+}
+
+// replaceConfig writes the new config beside the old one and renames it. After an error nothing is left of it.
+func replaceConfig(ctx context.Context, dir *os.File, config []byte) (err error) {
+	defer func() {
+		if err != nil && err != context.Cause(ctx) {
+			err = fmt.Errorf("write the config: %w", err)
 		}
 	}()
+	if err := removeTemporaries(dir); err != nil {
+		return err
+	}
+	old, err := handle.Look(int(dir.Fd()), configName)
+	if err != nil {
+		return err
+	}
+	name := editPrefix + randomHex()
+	f, err := createAt(dir, name, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	_, err = f.Write(config)
-	if st, ok := old.Sys().(*syscall.Stat_t); ok && err == nil && (int(st.Uid) != os.Geteuid() || int(st.Gid) != os.Getegid()) {
-		err = f.Chown(int(st.Uid), int(st.Gid))
+	if err == nil && (int(old.Uid) != os.Geteuid() || int(old.Gid) != os.Getegid()) {
+		err = f.Chown(int(old.Uid), int(old.Gid))
 	}
 	if err == nil {
-		err = f.Chmod(old.Mode().Perm())
+		err = f.Chmod(os.FileMode(old.Mode & 0o777))
 	}
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	fd := int(dir.Fd())
+	if err == nil {
+		err = unix.Renameat(fd, name, fd, configName)
+	}
+	if err != nil {
+		return errors.Join(handle.Cause(err), handle.Unlinkat(fd, name, 0))
+	}
+	return nil
+}
+
+// removeTemporaries removes what earlier edits that were killed have left. The lock says that none is at work.
+func removeTemporaries(dir *os.File) error {
+	list, err := OpenAt(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
 		return err
 	}
-	return root.Rename(name, "config.json")
+	defer list.Close()
+	for {
+		names, err := list.Readdirnames(1024)
+		for _, n := range names {
+			if isEditTemporary(n) {
+				if err := handle.Unlinkat(int(dir.Fd()), n, 0); err != nil && err != unix.ENOENT {
+					return fmt.Errorf("remove %q, which an earlier edit left: %w", n, err)
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return handle.Cause(err)
+		}
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -25,21 +24,23 @@ type ExportConfig struct {
 }
 
 // Export writes the rootfs of a bundle as a tar stream with the container's own ids, which it recovers through the mapping
-// in the bundle's config.json; see [tarx.Export] for the rest. Where there is no bundle, or something is mounted in it, the
-// error is a *BundleError and nothing was written. An id on disk that the mapping lacks is tarx.ErrRefused.
+// in the bundle's config.json; see [export.Tree] for the rest. Where there is no bundle, or something is mounted in it, the
+// error is an *Error and nothing was written. An id on disk that the mapping lacks is tarx.ErrRefused.
 func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 	dir, err := Open(c.Dir)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	if err := isBundle(dir); err != nil {
-		return nil, &Error{Kind: None, Dir: c.Dir, Detail: err.Error()}
+	is, err := inspect(dir, c.Dir)
+	if err != nil {
+		return nil, err
 	}
+	defer is.Close()
 	if err := notMounted(c.Dir, dir); err != nil {
 		return nil, err
 	}
-	host, err := bundleMapping(dir)
+	host, err := mapping(is.config)
 	if err != nil {
 		return nil, fmt.Errorf("read the mapping of %q: %w", c.Dir, err)
 	}
@@ -50,14 +51,8 @@ func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 	if o.Mapping, err = c.IDs.ToDisk(host); err != nil {
 		return nil, err
 	}
-	rootfs, err := OpenAt(dir, "rootfs", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", filepath.Join(c.Dir, "rootfs"), err)
-	}
-	defer rootfs.Close()
 	if f, ok := c.Out.(*os.File); ok {
-		// Where it is a pipe, fewer wake-ups; elsewhere it means nothing.
-		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20)
+		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20) // fewer wake-ups, if it is a pipe
 	}
-	return export.Tree(ctx, c.Out, rootfs, o)
+	return export.Tree(ctx, c.Out, is.rootfs, o)
 }

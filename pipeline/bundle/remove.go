@@ -2,14 +2,11 @@ package bundle
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,168 +16,217 @@ import (
 
 // RemoveOptions are the choices of a removal.
 type RemoveOptions struct {
-	// AbsentOK takes it for done where there is nothing of that name.
-	AbsentOK bool
+	// Force takes it for done where there is nothing of that name, and removes a directory that holds nothing but a rootfs.
+	Force bool
 }
 
-// Remove removes bundles, with everything in their directories. All of them are looked at first: unless each one is a
-// bundle, has nothing mounted below it and is no running process's root, none is removed, and the error is a *BundleError.
-// A symbolic link to a bundle is none.
+// Remove removes bundles, with everything in their directories. All of them are looked at first: unless each one is a bundle,
+// has nothing mounted below it and is not a running process's root, none is removed, and the error is an *Error. A symbolic
+// link to a bundle is not one.
 //
-// A bundle vanishes in one step: it is renamed to a name like that of the stage it was made in, and removed there. So
-// nobody meets half a bundle under its name, however the removal is interrupted, and what is left over is removed by the
-// next Remove or Run for the same name. What cannot be removed (an immutable file, say) gets its name back, config.json
-// included, so that the user sees it and may try again.
+// A bundle vanishes in one step: it is renamed to a name like that of the stage it was made in, and removed there. So nobody
+// meets half a bundle under its name, however the removal is interrupted, and what is left over is removed by the next Remove
+// or Run for the same name. What cannot be removed (an immutable file, say) gets its name back, config.json included, so that
+// the user sees it and may try again. Where the filesystem cannot rename it, as an overlay whose lower layer it is in, it is
+// removed where it is, config.json last.
 func Remove(ctx context.Context, dirs []string, o RemoveOptions) error {
-	var bundles []*doomed
+	var all []*removal
 	defer func() {
-		for _, b := range bundles {
-			b.close()
+		for _, r := range all {
+			r.close()
 		}
 	}()
 	for _, dir := range dirs {
-		b, err := openDoomed(dir)
-		if be, ok := errors.AsType[*Error](err); ok && o.AbsentOK && errors.Is(be.Err, fs.ErrNotExist) {
+		r, err := startRemoval(ctx, dir, o, all)
+		if be, ok := errors.AsType[*Error](err); ok && o.Force && errors.Is(be.Err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		bundles = append(bundles, b)
+		if r != nil {
+			all = append(all, r)
+		}
 	}
-	for _, b := range bundles {
+	for _, r := range all {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := b.remove(); err != nil {
+		if err := r.run(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// doomed is a bundle that is to be removed.
-type doomed struct {
-	dest *destination
+// removal is a bundle that is to be removed. It is locked.
+type removal struct {
+	dest *Destination
 	dir  *os.File
 }
 
-func (b *doomed) close() {
-	b.dir.Close()
-	b.dest.Close()
+func (r *removal) close() {
+	if r.dir != nil {
+		r.dir.Close()
+	}
+	r.dest.Close()
 }
 
-func openDoomed(dir string) (_ *doomed, err error) {
-	none := func(detail string, err error) error {
-		return &Error{Kind: None, Dir: dir, Detail: detail, Err: err}
-	}
+// startRemoval opens and locks the bundle dir. It returns nil where that is one of those before.
+func startRemoval(ctx context.Context, dir string, o RemoveOptions, before []*removal) (_ *removal, err error) {
 	clean := filepath.Clean(dir)
 	base := filepath.Base(clean)
 	if dir == "" || base == "." || base == ".." || base == "/" {
-		return nil, none("it has no name of its own", nil)
+		return nil, &Error{Kind: None, Dir: dir, Detail: "it has no name of its own"}
 	}
 	parent, err := os.OpenFile(filepath.Dir(clean), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil, none("", fs.ErrNotExist)
+		return nil, &Error{Kind: None, Dir: dir, Err: fs.ErrNotExist}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the directory that %q is in: %w", dir, handle.Cause(err))
 	}
-	b := &doomed{dest: &destination{dir: dir, Parent: parent, base: base}}
+	r := &removal{dest: &Destination{dir: dir, Parent: parent, base: base}}
 	defer func() {
 		if err != nil {
-			if b.dir != nil {
-				b.dir.Close()
-			}
-			parent.Close()
+			r.close()
 		}
 	}()
-	if err := sweep(b.dest); err != nil {
+	if err := sweep(r.dest); err != nil {
 		return nil, err
 	}
-	b.dir, err = OpenAt(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-	switch err {
-	case nil:
-	case unix.ENOENT:
-		return nil, none("", err)
-	case unix.ENOTDIR, unix.ELOOP:
-		return nil, none("it is not a directory", err)
-	default:
-		return nil, fmt.Errorf("open %q: %w", dir, err)
+	for {
+		if err := r.open(); err != nil {
+			return nil, err
+		}
+		for _, b := range before {
+			if same, err := r.dest.named(b.dir, base); err == nil && same {
+				r.close()
+				return nil, nil
+			}
+		}
+		switch err := lock(ctx, r.dir, func() (bool, error) { return r.dest.named(r.dir, base) }); err {
+		case nil:
+			return r, r.removable(ctx, o)
+		case errLocked:
+			return nil, &Error{Kind: Busy, Dir: dir}
+		case errMoved: // it was removed or replaced
+			r.dir.Close()
+		default:
+			return nil, err
+		}
 	}
-	if err := isBundle(b.dir); err != nil {
-		return nil, none(err.Error(), nil)
-	}
-	if err := notMounted(dir, b.dir); err != nil {
-		return nil, err
-	}
-	rootfs, err := OpenAt(b.dir, "rootfs", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", filepath.Join(dir, "rootfs"), err)
-	}
-	defer rootfs.Close()
-	pid, err := RootInUse(rootfs)
-	if err != nil {
-		return nil, fmt.Errorf("look for processes in %q: %w", dir, err)
-	}
-	if pid != 0 {
-		return nil, &Error{Kind: InUse, Dir: dir, PID: pid}
-	}
-	// A stage is locked by whoever is at work on it, and so that nobody's sweep takes this for a stale one.
-	switch err := unix.Flock(int(b.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
-	case nil:
-	case unix.EWOULDBLOCK:
-		return nil, &Error{Kind: Busy, Dir: dir}
-	default:
-		return nil, fmt.Errorf("lock %q: %w", dir, err)
-	}
-	return b, nil
 }
 
-func (b *doomed) remove() error {
-	parent := int(b.dest.Parent.Fd())
-	var random [8]byte
-	rand.Read(random[:])
-	name := stagePrefix(b.dest.base) + hex.EncodeToString(random[:])
-	if err := unix.Renameat2(parent, b.dest.base, parent, name, unix.RENAME_NOREPLACE); err != nil {
-		if err == unix.EBUSY {
-			return &Error{Kind: Mounted, Dir: b.dest.dir, Detail: b.dest.dir, Err: err}
-		}
-		return fmt.Errorf("remove %q: %w", b.dest.dir, err)
+// open opens the directory.
+func (r *removal) open() error {
+	dir := r.dest.dir
+	fd, err := handle.OpenSameMount(int(r.dest.Parent.Fd()), r.dest.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	switch err {
+	case nil:
+		r.dir = os.NewFile(uintptr(fd), dir)
+		return nil
+	case unix.ENOENT:
+		return &Error{Kind: None, Dir: dir, Err: err}
+	case unix.ENOTDIR, unix.ELOOP:
+		return &Error{Kind: None, Dir: dir, Detail: "it is not a directory", Err: err}
+	case unix.EXDEV:
+		return &Error{Kind: Mounted, Dir: dir, Detail: dir}
+	default:
+		return fmt.Errorf("open %q: %w", dir, err)
 	}
-	err := b.isNamed(name)
-	if err == nil {
-		// config.json goes last: as long as it is there, what is left is a bundle.
-		err = remove.All(int(b.dir.Fd()), "rootfs")
+}
+
+// removable says whether the directory may be removed.
+func (r *removal) removable(ctx context.Context, o RemoveOptions) error {
+	dir := r.dest.dir
+	look := inspect
+	if o.Force {
+		look = inspectRemains
 	}
+	c, err := look(r.dir, dir)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := notMounted(dir, r.dir); err != nil {
+		return err
+	}
+	pid, err := rootInUse(ctx, c.rootfs)
+	if err != nil {
+		return fmt.Errorf("look for processes in %q: %w", dir, err)
+	}
+	if pid != 0 {
+		return &Error{Kind: InUse, Dir: dir, PID: pid}
+	}
+	return nil
+}
+
+func (r *removal) run() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(r.dir.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %q: %w", r.dest.dir, err)
+	}
+	// As a stage has it, for a sweep to know it by. Where this may not be done, the rest fails as well.
+	unix.Fchmod(int(r.dir.Fd()), 0o700)
+	name, err := r.rename()
 	if err == nil {
-		err = remove.All(parent, name)
+		err = r.remove(name)
 	}
 	if err == nil {
 		return nil
 	}
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		err = fmt.Errorf("%s %q: %w", pe.Op, filepath.Join(b.dest.dir, strings.TrimPrefix(pe.Path, name)), pe.Err)
-	} else {
-		err = fmt.Errorf("remove %q: %w", b.dest.dir, err)
-	}
-	if rerr := unix.Renameat2(parent, name, parent, b.dest.base, unix.RENAME_NOREPLACE); rerr != nil && rerr != unix.ENOENT {
-		err = fmt.Errorf("%w; what is left is called %q", err, name)
+	unix.Fchmod(int(r.dir.Fd()), st.Mode&0o7777)
+	if name != r.dest.base {
+		parent := int(r.dest.Parent.Fd())
+		if rerr := unix.Renameat2(parent, name, parent, r.dest.base, unix.RENAME_NOREPLACE); rerr != nil && rerr != unix.ENOENT {
+			err = fmt.Errorf("%w; what is left is called %q", err, name)
+		}
 	}
 	return err
 }
 
-// isNamed checks that name is the directory that was looked at, and not one that somebody has put in its place.
-func (b *doomed) isNamed(name string) error {
-	var is, was unix.Stat_t
-	if err := unix.Fstatat(int(b.dest.Parent.Fd()), name, &is, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
+// rename gives the bundle a stage's name, and returns what it is called now.
+func (r *removal) rename() (name string, err error) {
+	parent, base, dir := int(r.dest.Parent.Fd()), r.dest.base, r.dest.dir
+	name = stagePrefix(base) + randomHex()
+	switch err := unix.Renameat2(parent, base, parent, name, unix.RENAME_NOREPLACE); err {
+	case nil:
+	case unix.EXDEV, unix.EINVAL: // an overlay's lower layer; a filesystem that knows no flags
+		return base, nil
+	case unix.EBUSY:
+		return base, &Error{Kind: Mounted, Dir: dir, Detail: dir, Err: err}
+	default:
+		return base, fmt.Errorf("remove %q: %w", dir, err)
 	}
-	if err := unix.Fstat(int(b.dir.Fd()), &was); err != nil {
-		return err
+	same, err := r.dest.named(r.dir, name)
+	if err == nil && !same {
+		err = fmt.Errorf("remove %q: %w", dir, errTaken)
 	}
-	if is.Dev != was.Dev || is.Ino != was.Ino {
-		return errors.New("another directory has taken its place")
+	return name, err
+}
+
+// remove empties the bundle and removes its directory. As long as the rootfs and config.json are there, what is left is a
+// bundle, so they go last.
+func (r *removal) remove(name string) error {
+	fd, dir := int(r.dir.Fd()), r.dest.dir
+	err := remove.Children(fd, rootfsName, configName)
+	for _, part := range []string{rootfsName, configName} {
+		if err == nil {
+			err = remove.All(fd, part)
+		}
+	}
+	if err == nil {
+		err = remove.Children(fd) // what has come meanwhile
+	}
+	if err == nil {
+		err = r.dest.removeEmpty(r.dir, name)
+	}
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("%s %q: %w", pe.Op, filepath.Join(dir, pe.Path), pe.Err)
+	}
+	if err != nil {
+		return fmt.Errorf("remove %q: %w", dir, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,7 +47,7 @@ func wantKind(t *testing.T, what string, err error, kind Kind) *Error {
 	t.Helper()
 	be, ok := errors.AsType[*Error](err)
 	if !ok || be.Kind != kind {
-		t.Errorf("%s: got %v, want a BundleError of kind %d", what, err, kind)
+		t.Errorf("%s: got %v, want an Error of kind %d", what, err, kind)
 		return &Error{}
 	}
 	return be
@@ -101,10 +102,10 @@ func TestRemoveRefusesWhatIsNoBundle(t *testing.T) {
 		t.Errorf("something went: %q, want %q", got, before)
 	}
 	for _, bad := range []string{"absent", "absent/x", "file/x"} {
-		must(t, Remove(t.Context(), []string{bad}, RemoveOptions{AbsentOK: true}))
+		must(t, Remove(t.Context(), []string{bad}, RemoveOptions{Force: true}))
 	}
 	for _, bad := range []string{"file", "link", "empty", "."} {
-		wantKind(t, bad, Remove(t.Context(), []string{bad}, RemoveOptions{AbsentOK: true}), None)
+		wantKind(t, bad, Remove(t.Context(), []string{bad}, RemoveOptions{Force: true}), None)
 	}
 }
 
@@ -170,22 +171,84 @@ func TestRemoveRefusesRoots(t *testing.T) {
 	}
 }
 
-func TestRemoveSweeps(t *testing.T) {
+// Only what a run of this program has left is swept, and nothing that merely has such a name.
+func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	makeBundle(t, stagePrefix("x")+"0123456789abcdef")
-	busy := makeBundle(t, stagePrefix("x")+"busy")
-	other := makeBundle(t, stagePrefix("y")+"0123456789abcdef")
+	const hex = "0123456789abcde"
+	name := func(i int) string { return fmt.Sprintf("%s%s%x", stagePrefix("x"), hex, i) }
+	private := func(name string) string {
+		must(t, os.MkdirAll(name, 0o700))
+		must(t, os.Chmod(name, 0o700))
+		return name
+	}
+	private(name(0))                // nothing in it yet
+	private(makeBundle(t, name(1))) // about to be published
+	private(name(2) + "/rootfs")    // at the beginning
+	private(makeBundle(t, name(3))) // a removal that has begun
+	must(t, os.WriteFile(name(3)+"/notes", nil, 0o644))
+	private(makeBundle(t, name(4)))
+	must(t, os.Chmod(name(4), 0o710)) // of a mapping
+	for i := range 3 {
+		must(t, os.Chmod(name(i), 0o700))
+	}
+
+	busy := private(makeBundle(t, name(15)))
+	keep := []string{
+		busy,
+		private(makeBundle(t, stagePrefix("x")+"backup")),
+		private(makeBundle(t, name(14)+"0")),
+		private(makeBundle(t, stagePrefix("x")+strings.ToUpper(hex)+"0")),
+		private(makeBundle(t, stagePrefix("y")+hex+"0")),
+		makeBundle(t, name(13)), // others may read it
+		private(name(12)),
+	}
+	must(t, os.WriteFile(name(12)+"/notes", nil, 0o644)) // a user's own
+	if os.Geteuid() == 0 {
+		keep = append(keep, private(makeBundle(t, name(11))))
+		must(t, os.Chown(name(11), 54321, 54321))
+	}
 	f, err := os.Open(busy)
 	must(t, err)
 	defer f.Close()
 	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
-	must(t, Remove(t.Context(), []string{"x"}, RemoveOptions{AbsentOK: true}))
-	want := []string{busy, other}
-	slices.Sort(want)
-	if got := list(t, dir); !slices.Equal(got, want) {
-		t.Errorf("left: %q, want %q", got, want)
+	must(t, Remove(t.Context(), []string{"x"}, RemoveOptions{Force: true}))
+	slices.Sort(keep)
+	if got := list(t, dir); !slices.Equal(got, keep) {
+		t.Errorf("left: %q\nwant: %q", got, keep)
 	}
+}
+
+// Where others may rename things, one of the caller's own directories may have got a stage's name from them.
+func TestNoSweepWhereOthersRename(t *testing.T) {
+	testenv.NeedRoot(t)
+	dir := t.TempDir()
+	stale := filepath.Join(dir, stagePrefix("x")+"0123456789abcdef")
+	for _, tt := range []struct {
+		mode  uint32
+		owner int
+		swept bool
+	}{
+		{0o755, 0, true}, {0o1777, 0, true}, {0o700, 0, true}, {0o1775, 0, true},
+		{0o777, 0, false}, {0o775, 0, false}, {0o755, 54321, false}, {0o1777, 54321, false}, {0o1777, overflowID, false},
+	} {
+		makeBundle(t, stale)
+		must(t, os.Chmod(stale, 0o700))
+		must(t, unix.Chmod(dir, tt.mode))
+		must(t, os.Chown(dir, tt.owner, tt.owner))
+		must(t, Remove(t.Context(), []string{filepath.Join(dir, "x")}, RemoveOptions{Force: true}))
+		if _, err := os.Lstat(stale); (err != nil) != tt.swept {
+			t.Errorf("%#o of %d: swept: %v", tt.mode, tt.owner, err != nil)
+		}
+	}
+	must(t, os.Chown(dir, 0, 0))
+}
+
+// impatient makes others' locks be waited for no longer than a moment.
+func impatient(t *testing.T) {
+	before := patience
+	patience = 10 * time.Millisecond
+	t.Cleanup(func() { patience = before })
 }
 
 func TestRemoveBusy(t *testing.T) {
@@ -194,6 +257,7 @@ func TestRemoveBusy(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	impatient(t)
 	wantKind(t, "locked", Remove(t.Context(), []string{x}, RemoveOptions{}), Busy)
 }
 

@@ -1,13 +1,9 @@
-// Package bundle is a bundle on disk: where it is to appear, the stage in which it is
-// made, publishing, and what is done with one that is there.
-//
-// A bundle appears whole or not at all. What changes one that is there, an edit or a
-// removal, does so in one step too. After an error all is as it was before.
 package bundle
 
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 
@@ -18,26 +14,25 @@ import (
 	"ocibundle/tarx/remove"
 )
 
-// Stage is a directory beside the destination in which the bundle is made. It
-// has mode 0700 and a random name; for as long as its maker lives it is locked.
-// Publishing is one rename.
+// Stage is a directory beside the destination in which the bundle is made. It has mode 0700 and a random name; for as long as
+// its maker lives it is locked. Publishing is one rename.
 type Stage struct {
-	dest *destination
+	dest *Destination
 	Name string
 	dir  *os.File
 	gone bool // published or removed
 }
 
-// NewStage removes what earlier runs that were killed have left, and makes a
-// stage.
-func NewStage(d *destination) (*Stage, error) {
+// errTaken is the error where somebody who may rename things in the parent directory does so.
+var errTaken = errors.New("another directory has taken its place")
+
+// NewStage removes what earlier runs that were killed have left, and makes a stage.
+func NewStage(d *Destination) (*Stage, error) {
 	if err := sweep(d); err != nil {
 		return nil, err
 	}
 	for range 100 {
-		var random [8]byte
-		rand.Read(random[:])
-		name := stagePrefix(d.base) + hex.EncodeToString(random[:])
+		name := stagePrefix(d.base) + randomHex()
 		err := unix.Mkdirat(int(d.Parent.Fd()), name, 0o700)
 		if err == unix.EEXIST {
 			continue
@@ -45,24 +40,12 @@ func NewStage(d *destination) (*Stage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("create a directory beside %q: %w", d.dir, err)
 		}
-		dir, err := OpenAt(d.Parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-		if err == nil {
-			err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		}
+		s, err := openStage(d, name)
 		// Another run's sweep came between: it took this for a stale one.
 		if err == unix.ENOENT || err == unix.EWOULDBLOCK {
-			if dir != nil {
-				dir.Close()
-			}
 			continue
 		}
 		if err != nil {
-			unix.Unlinkat(int(d.Parent.Fd()), name, unix.AT_REMOVEDIR)
-			return nil, fmt.Errorf("lock a directory beside %q: %w", d.dir, err)
-		}
-		s := &Stage{dest: d, Name: name, dir: dir}
-		if err := s.private(); err != nil {
-			s.Remove()
 			return nil, fmt.Errorf("prepare a directory beside %q: %w", d.dir, err)
 		}
 		return s, nil
@@ -70,8 +53,60 @@ func NewStage(d *destination) (*Stage, error) {
 	return nil, fmt.Errorf("create a directory beside %q: every name is taken", d.dir)
 }
 
-// private takes away what a stage may have inherited from its parent: a setgid
-// bit and a default access control list would go on to all that is made in it.
+// openStage opens the stage that was just made. Whoever may rename in the parent can have put something else in its place,
+// whose owner, contents or open handles would be his: what was opened has to be what was made.
+func openStage(d *Destination, name string) (_ *Stage, err error) {
+	fd, err := handle.OpenSameMount(int(d.Parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	if err == unix.EXDEV || err == unix.ENOTDIR || err == unix.ELOOP {
+		return nil, errTaken
+	}
+	if err != nil {
+		if err != unix.ENOENT {
+			unix.Unlinkat(int(d.Parent.Fd()), name, unix.AT_REMOVEDIR)
+		}
+		return nil, err
+	}
+	s := &Stage{dest: d, Name: name, dir: os.NewFile(uintptr(fd), name)}
+	defer func() {
+		if err != nil {
+			s.dir.Close()
+		}
+	}()
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	empty, err := holdsOnly(s.dir, func(string) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 || !empty {
+		return nil, errTaken
+	}
+	if err := s.private(); err != nil {
+		s.Remove()
+		return nil, err
+	}
+	if same, err := d.named(s.dir, name); err != nil || !same {
+		if err == nil {
+			err = unix.ENOENT
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+func randomHex() string {
+	var random [8]byte
+	rand.Read(random[:])
+	return hex.EncodeToString(random[:])
+}
+
+// private takes away what a stage may have inherited from its parent: a setgid bit and a default access control list would go
+// on to all that is made in it.
 func (s *Stage) private() error {
 	fd := int(s.dir.Fd())
 	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
@@ -83,15 +118,17 @@ func (s *Stage) private() error {
 	return unix.Fchmod(fd, 0o700)
 }
 
-// Remove removes the stage with all that is in it. After publish it does
-// nothing.
+// Remove removes the stage with all that is in it. After Publish it does nothing.
 func (s *Stage) Remove() error {
 	if s.gone {
 		return nil
 	}
 	s.gone = true
 	defer s.dir.Close()
-	return remove.All(int(s.dest.Parent.Fd()), s.Name)
+	if err := remove.Children(int(s.dir.Fd())); err != nil {
+		return err
+	}
+	return s.dest.removeEmpty(s.dir, s.Name)
 }
 
 // Mkdir makes a directory in the stage.
@@ -108,11 +145,10 @@ func (s *Stage) Mkdir(name string) (*os.File, error) {
 
 // WriteFile makes a file in the stage.
 func (s *Stage) WriteFile(name string, data []byte) error {
-	fd, err := unix.Openat(int(s.dir.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	f, err := createAt(s.dir, name, 0o644)
 	if err != nil {
 		return fmt.Errorf("create %q: %w", name, err)
 	}
-	f := os.NewFile(uintptr(fd), name)
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(0o644) // whatever the umask
@@ -126,6 +162,16 @@ func (s *Stage) WriteFile(name string, data []byte) error {
 	return nil
 }
 
+// createAt makes a file in dir.
+func createAt(dir *os.File, name string, mode uint32) (*os.File, error) {
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(int(dir.Fd()), name, flags, mode)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // Sync flushes all of the stage's filesystem to disk.
 func (s *Stage) Sync() error {
 	if err := unix.Syncfs(int(s.dir.Fd())); err != nil {
@@ -134,46 +180,9 @@ func (s *Stage) Sync() error {
 	return nil
 }
 
-// Publish makes the stage appear as the destination, in one step. What was
-// there under force is what left names, for the caller to remove.
-func (s *Stage) Publish() (old *Stage, err error) {
-	d := s.dest
-	replace, err := d.state()
-	if err != nil {
-		return nil, err
-	}
-	fd := int(d.Parent.Fd())
-	if replace {
-		err = unix.Renameat2(fd, s.Name, fd, d.base, unix.RENAME_EXCHANGE)
-	} else {
-		// It takes the place of nothing, or of an empty directory.
-		err = unix.Renameat(fd, s.Name, fd, d.base)
-	}
-	switch err {
-	case nil:
-	case unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR:
-		return nil, d.fail(DestExists, "")
-	case unix.EBUSY:
-		return nil, d.fail(DestMount, "")
-	default:
-		return nil, fmt.Errorf("rename the bundle to %q: %w", d.dir, err)
-	}
-	s.gone = true
-	s.dir.Close()
-	if !replace {
-		return nil, nil
-	}
-	dir, err := OpenAt(d.Parent, s.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
-	if err != nil {
-		return nil, nil // another run has swept it already
-	}
-	unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	return &Stage{dest: d, Name: s.Name, dir: dir}, nil
-}
-
-// Admit opens the bundle's directory to the container's root where that is
-// another user on the host: by its group, for passing through.
-func (s *Stage) Admit(ids userns.State) error {
+// OpenToRoot opens the bundle's directory to the container's root where that is another user on the host: by its group, for
+// passing through.
+func (s *Stage) OpenToRoot(ids userns.State) error {
 	if !foreignRoot(ids) {
 		return nil
 	}
@@ -188,20 +197,23 @@ func (s *Stage) Admit(ids userns.State) error {
 	return nil
 }
 
+// spoolName is what TempFile's file is called for a moment.
+const spoolName = "spool"
+
 // TempFile makes a file in the stage that has no name there.
 func (s *Stage) TempFile() (*os.File, error) {
 	dir := int(s.dir.Fd())
 	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		// Not every filesystem can.
-		const name = "spool"
-		fd, err = unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-		if err == nil {
-			err = unix.Unlinkat(dir, name, 0)
-		}
+	if err == nil {
+		return os.NewFile(uintptr(fd), "the spooled image"), nil
+	}
+	// Not every filesystem can.
+	f, err := createAt(s.dir, spoolName, 0o600)
+	if err == nil {
+		err = unix.Unlinkat(dir, spoolName, 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create a file for the image: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "the spooled image"), nil
+	return f, nil
 }

@@ -8,7 +8,7 @@ import (
 // A file of the stage's that is in use leaves no name in it, on any filesystem.
 func TestTempFile(t *testing.T) {
 	dir := t.TempDir()
-	dest, err := OpenDestination(dir+"/b", false)
+	dest, err := OpenDestination(t.Context(), dir+"/b", false)
 	must(t, err)
 	defer dest.Close()
 	st, err := NewStage(dest)

@@ -29,7 +29,7 @@ func (k *checker) readMapping() {
 	if k.ordinary && !k.ids.InNamespace {
 		k.at(FindingForbidden, "/linux/namespaces", "a user namespace is among them, and this host lets an ordinary user make none")
 	}
-	host := user.IdentityMapping{UIDMaps: bundle.IdMaps(k.spec.Linux.UIDMappings), GIDMaps: bundle.IdMaps(k.spec.Linux.GIDMappings)}
+	host := user.IdentityMapping{UIDMaps: bundle.IDMaps(k.spec.Linux.UIDMappings), GIDMaps: bundle.IDMaps(k.spec.Linux.GIDMappings)}
 	if len(host.UIDMaps) == 0 || len(host.GIDMaps) == 0 {
 		k.mapped = false // said by specedit
 		return
@@ -61,7 +61,7 @@ func (k *checker) checkParents() {
 	if dir := bundle.Unsearchable(path, uid, gid, k.mapping); dir != "" {
 		host := uid
 		if len(k.spec.Linux.UIDMappings) > 0 {
-			host, _ = user.IdentityMapping{UIDMaps: bundle.IdMaps(k.spec.Linux.UIDMappings), GIDMaps: bundle.IdMaps(k.spec.Linux.GIDMappings)}.RootPair()
+			host, _ = user.IdentityMapping{UIDMaps: bundle.IDMaps(k.spec.Linux.UIDMappings), GIDMaps: bundle.IDMaps(k.spec.Linux.GIDMappings)}.RootPair()
 		}
 		k.file(FindingParent, dir, "cannot be searched by the container's root, which is uid %d on the host", host)
 	}

@@ -179,7 +179,7 @@ func wantStatus(t *testing.T, err error, want int) {
 func TestNothingRead(t *testing.T) {
 	bin := testenv.Binary(t)
 	dir := workDir(t)
-	for _, d := range []string{"full/x", "bundle/rootfs"} {
+	for _, d := range []string{"full/x", "bundle/data"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
