@@ -3,7 +3,6 @@ package bundle
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -123,9 +122,12 @@ func replaceConfig(ctx context.Context, dir *os.File, config []byte) (err error)
 		err = unix.Renameat(fd, name, fd, configName)
 	}
 	if err != nil {
-		return errors.Join(handle.Cause(err), handle.Unlinkat(fd, name, 0))
+		err = handle.Cause(err)
+		if rerr := handle.Unlinkat(fd, name, 0); rerr != nil {
+			err = fmt.Errorf("%w; besides, %q could not be removed: %w", err, name, rerr)
+		}
 	}
-	return nil
+	return err
 }
 
 // removeTemporaries removes what earlier edits that were killed have left. The lock says that none is at work.

@@ -129,4 +129,3 @@ func unescapeMount(s string) string {
 	}
 	return b.String()
 }
-
