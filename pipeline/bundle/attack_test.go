@@ -135,13 +135,27 @@ func TestNothingElseIsRemoved(t *testing.T) {
 			exchange(t, filepath.Join(dir, s.Name), keep)
 			return s.Remove()
 		},
+		"what was not published": func(t *testing.T, dir, keep string) error {
+			s := stageT(t, openT(t, filepath.Join(dir, "x"), false))
+			exchange(t, filepath.Join(dir, s.Name), keep)
+			_, err := s.Publish(t.Context())
+			if got := list(t, dir); slices.Contains(got, "x") {
+				t.Errorf("something else was published: %q", got)
+			}
+			return errors.Join(err, s.Remove())
+		},
 		"a bundle": func(t *testing.T, dir, keep string) error {
 			x := makeBundle(t, filepath.Join(dir, "x"))
 			r, err := startRemoval(t.Context(), x, RemoveOptions{}, nil)
 			must(t, err)
 			defer r.close()
 			exchange(t, x, keep)
-			return r.run()
+			err = r.run()
+			if got := list(t, dir); !slices.Equal(got, []string{"keep", "x"}) {
+				t.Errorf("what has the name has lost it: %q", got)
+			}
+			wantIntact(t, keep) // which is what the bundle is called now
+			return err
 		},
 		"what was replaced": func(t *testing.T, dir, keep string) error {
 			x := makeBundle(t, filepath.Join(dir, "x"))
