@@ -74,6 +74,7 @@ func status(err error) (code int, hints []string) {
 		dest   *bundle.DestinationError
 		bundle *bundle.Error
 		images *image.SeveralImagesError
+		noRef  *image.NoSuchImageError
 		check  *checkError
 
 		accounts *pipeline.AccountsError
@@ -110,7 +111,9 @@ func status(err error) (code int, hints []string) {
 	case errors.As(err, &dest):
 		return destinationStatus(dest)
 	case errors.As(err, &images):
-		return exitUsage, []string{"save one image alone: docker save NAME | ocibundle --image -o DIR"}
+		return exitUsage, []string{"--ref NAME picks one: a name, a tag, or the beginning of a digest"}
+	case errors.As(err, &noRef):
+		return exitUsage, nil
 	case errors.As(err, &bundle):
 		return bundleStatus(bundle)
 	case errors.Is(err, tarx.ErrRefused):
@@ -212,7 +215,11 @@ func refusedHints(err error) []string {
 	}
 	var window *decode.WindowError
 	if errors.As(err, &window) {
-		return []string{"decode it on the way: " + window.Format + " -dc FILE | ocibundle ..."}
+		var layer *image.Error
+		if errors.As(err, &layer) {
+			return nil // nobody decodes that on the way
+		}
+		return []string{"decode it on the way: " + map[string]string{"zstd": "zstd --long=31 -dc", "xz": "xz -dc"}[window.Format] + " FILE | ocibundle ..."}
 	}
 	return nil
 }

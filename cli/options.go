@@ -38,7 +38,8 @@ var (
 		{names: []string{"sync"}, category: catBundle, usage: "flush the bundle to disk before it appears"},
 		{names: []string{"input", "i"}, value: "FILE", category: catInput, usage: "read FILE instead of standard input (-)"},
 		{names: []string{"image"}, category: catInput, usage: "the stream is an image archive (docker save, podman save, an OCI archive)"},
-		{names: []string{"platform"}, value: "OS/ARCH[/VARIANT]", category: catInput, usage: "the platform to pick from an image for several"},
+		{names: []string{"platform"}, value: "OS/ARCH[/VARIANT]", category: catInput, usage: "the platform to pick from an image, or a stream, for several"},
+		{names: []string{"ref"}, value: "NAME", category: catInput, usage: "the image to pick from an archive of several: a name, a tag or a digest"},
 		{names: []string{"digest"}, value: "sha256:HEX", category: catInput, usage: "refuse a stream with another digest"},
 		{names: []string{"max-bytes"}, value: "SIZE", category: catInput, usage: "refuse a stream larger than this when decoded (512m, 10G)"},
 		{names: []string{"max-entries"}, value: "N", category: catInput, usage: "refuse a stream with more entries"},
@@ -110,10 +111,10 @@ func readOptions(rec *record) (*options, error) {
 		if err != nil {
 			return nil, usagef("--platform %q: %v", v, err).hint("a platform is one such as linux/amd64 or linux/arm/v7")
 		}
-		if !o.config.Image {
-			return nil, usagef("--platform picks from an image, and the stream is none").hint("--image reads an image archive")
-		}
-		o.config.Platform = p
+		o.config.Choice.Platform = p
+	}
+	if o.config.Choice.Ref = rec.text("ref"); o.config.Choice.Ref != "" && !o.config.Image {
+		return nil, usagef("--ref picks from an image archive").hint("--image reads one")
 	}
 	if o.config.Image && o.template == "" {
 		o.template = specedit.TemplateDocker

@@ -30,8 +30,9 @@ type Config struct {
 	// Image says that the stream is an image archive. The image's own config
 	// comes before the edits of Spec.
 	Image bool
-	// Platform is the one to pick from an image for several.
-	Platform image.Platform
+	// Choice says which image of an archive is wanted. Its platform also picks from
+	// a stream that has a directory for each.
+	Choice image.Choice
 	// Extract are the options of the extraction. Its mapping is set from IDs.
 	Extract tarx.Options
 	// IDs is how the container's ids get to the disk.

@@ -32,7 +32,7 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 	if err := in.Finish(c.SHA256); err != nil {
 		return err
 	}
-	img, err := a.Image(c.Platform)
+	img, err := a.Image(c.Choice)
 	if err != nil {
 		return err
 	}

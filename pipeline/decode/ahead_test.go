@@ -53,3 +53,7 @@ func TestAheadReaderCloses(t *testing.T) {
 		t.Errorf("%d bytes after that, %v", n, err)
 	}
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

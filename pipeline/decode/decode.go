@@ -6,17 +6,12 @@ package decode
 
 import (
 	"bufio"
-	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/moby/go-archive/compression"
-	"github.com/ulikunitz/xz"
 
 	"ocibundle/tarx"
 )
@@ -82,70 +77,32 @@ func detect(head []byte) compression.Compression {
 	return compression.Detect(head)
 }
 
-// decode undoes the compression of in.src, which starts with head. No program is
-// run for it, whatever is in PATH. failed gives the error that reading ended with.
-func (in *Stream) decode(format compression.Compression, head []byte, failed func() error) (io.Reader, error) {
-	wrap := func(format string, r io.Reader, err error) (io.Reader, error) {
-		d := &decodeReader{r: r, format: format, failed: failed}
-		if err != nil {
-			return nil, d.error(err)
-		}
-		return d, nil
-	}
+// decode undoes the compression of in.src. No program is run for it, whatever is in PATH. failed gives the error that reading ended with.
+func (in *Stream) decode(format compression.Compression, failed func() error) (io.Reader, error) {
+	d := &decodeReader{failed: failed}
+	var err error
 	switch format {
 	case compression.Gzip:
-		z, err := gzip.NewReader(bufio.NewReaderSize(in.src, 64<<10))
-		return wrap("gzip", z, err)
+		d.format = "gzip"
+		d.r, err = newGzipReader(bufio.NewReaderSize(in.src, 64<<10))
 	case compression.Bzip2:
-		return wrap("bzip2", bzip2.NewReader(bufio.NewReaderSize(in.src, 64<<10)), nil)
+		d.format, d.r = "bzip2", newBzip2Reader(in.src)
 	case compression.Xz:
-		if xzWindow(head) > maxWindow {
-			return nil, &WindowError{Format: "xz"}
-		}
-		tail := &xzTail{r: in.src}
-		z, err := xz.NewReader(bufio.NewReaderSize(tail, 64<<10))
-		tail.z = z
-		return wrap("xz", tail.decoded(), err)
+		d.format = "xz"
+		d.r, err = newXzReader(bufio.NewReaderSize(in.src, 64<<10))
 	case compression.Zstd:
-		// The extractor reads ahead in a goroutine of its own. More of them in
-		// here take 3 MiB and no less time.
-		z, err := zstd.NewReader(in.src, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return wrap("zstd", nil, err)
-		}
-		c := &closingReader{r: z}
+		d.format = "zstd"
+		z := &zstdReader{in: bufio.NewReaderSize(in.src, 64<<10)}
 		ahead := in.Close
-		in.Close = func() { c.close(); ahead() }
-		return wrap("zstd", c, nil)
+		in.Close = func() { z.close(); ahead() }
+		d.r = z
+	default:
+		return nil, fmt.Errorf("decode the stream: there is no decoder for format %d", format)
 	}
-	return nil, fmt.Errorf("decode the stream: there is no decoder for format %d", format)
-}
-
-// closingReader closes a decoder only while nobody reads from it: after an
-// error the extractor leaves a Read that is under way to itself, and that may
-// wait for a pipe. The decoder is left to itself then too.
-type closingReader struct {
-	mu     sync.Mutex
-	r      *zstd.Decoder
-	closed bool
-}
-
-func (c *closingReader) Read(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return 0, zstd.ErrDecoderClosed
+	if err != nil {
+		return nil, d.error(err)
 	}
-	return c.r.Read(p)
-}
-
-func (c *closingReader) close() {
-	if c.mu.TryLock() {
-		defer c.mu.Unlock()
-		c.closed = true
-		c.r.Close()
-	}
+	return d, nil
 }
 
 type decodeReader struct {
@@ -167,11 +124,8 @@ func (d *decodeReader) error(err error) error {
 	if failed := d.failed(); failed != nil {
 		return failed
 	}
-	switch {
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return &WindowError{Format: d.format}
-	case err == io.EOF: // of a stream that ends in its first header
-		err = io.ErrUnexpectedEOF
+	if _, ok := errors.AsType[*WindowError](err); ok {
+		return err
 	}
-	return &Error{Format: d.format, Err: err}
+	return &Error{Format: d.format, Err: noEOF(err)}
 }

@@ -74,7 +74,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	in.Out = in.src
 	if ahead != nil {
-		if in.Out, err = in.decode(format, head, ahead.failed); err != nil {
+		if in.Out, err = in.decode(format, ahead.failed); err != nil {
 			in.Close()
 			return nil, err
 		}

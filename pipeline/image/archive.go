@@ -29,6 +29,7 @@ type Archive struct {
 	f       *os.File
 	members map[string]tarx.Member // by cleaned name, directories left out
 	names   int
+	dir     bool // it has the form of skopeo's dir:
 }
 
 // Spool reads a tar stream to its end into f, which belongs to the Archive.

@@ -4,6 +4,7 @@
 package image
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -69,11 +70,15 @@ type SeveralImagesError struct {
 }
 
 func (e *SeveralImagesError) Error() string {
-	list := e.Images
-	if len(list) > 10 {
-		list = append(slices.Clone(list[:10]), "...")
+	return fmt.Sprintf("the archive has %d images: %s", len(e.Images), listed(e.Images))
+}
+
+// listed is the beginning of a list, in words.
+func listed(names []string) string {
+	if len(names) > 10 {
+		names = append(slices.Clone(names[:10]), "...")
 	}
-	return fmt.Sprintf("the archive has %d images: %s", len(e.Images), strings.Join(list, ", "))
+	return strings.Join(names, ", ")
 }
 
 // Layer is a layer as the archive has it.
@@ -89,4 +94,33 @@ type Opened struct {
 	Image
 	Config     []byte
 	LayerBlobs []Layer
+}
+
+// readConfig reads of an image's config what the tree depends on.
+func (img *Opened) readConfig(want Platform) (diffIDs []v1.Hash, err error) {
+	const part = "the image's config"
+	var config struct {
+		OS           string    `json:"os"`
+		Architecture string    `json:"architecture"`
+		Variant      string    `json:"variant"`
+		RootFS       v1.RootFS `json:"rootfs"`
+	}
+	if err := unmarshal(part, img.Config, &config); err != nil {
+		return nil, err
+	}
+	if t := config.RootFS.Type; t != "" && t != "layers" {
+		return nil, malformed(part, "its rootfs is of type %q, not of layers", t)
+	}
+	if n := len(config.RootFS.DiffIDs); n > maxLayers {
+		return nil, &Error{Part: part, Kind: tarx.ErrRefused, Err: fmt.Errorf("the image has %d layers, more than %d", n, maxLayers)}
+	}
+	img.Platform = Platform{config.OS, config.Architecture, config.Variant}.normal()
+	img.Layers = len(config.RootFS.DiffIDs)
+	if os := img.Platform.OS; os != "" && os != "linux" {
+		return nil, &PlatformError{Want: cmp.Or(want, Here()), Have: []Platform{img.Platform}}
+	}
+	if want != (Platform{}) && img.Platform.Architecture != "" && !img.Platform.satisfies(want) {
+		return nil, &PlatformError{Want: want, Have: []Platform{img.Platform}}
+	}
+	return config.RootFS.DiffIDs, nil
 }

@@ -291,7 +291,7 @@ func detectImageDocument(top *jsontree.Node) (Kind, error) {
 			return PodmanContainer, nil
 		}
 		return DockerContainer, nil
-	case object("RootFS") && has("Config") && has("Os", "Architecture"):
+	case object("RootFS") && has("Config") && has("Os", "Architecture", "RepoTags"):
 		if has("ManifestType", "NamesHistory") {
 			return PodmanImage, nil
 		}
@@ -304,7 +304,7 @@ func detectImageDocument(top *jsontree.Node) (Kind, error) {
 		return "", errors.New("an image manifest, want the config that it names")
 	case has("Layers") && has("RepoTags") && has("Config"):
 		return "", errors.New("the manifest of docker save, want the file that its Config names")
-	case has("os", "architecture") && has("config", "rootfs"):
+	case has("os", "architecture") && has("config", "rootfs"), top.Member("rootfs").Member("diff_ids") != nil:
 		// What older engines add, and what a Docker image's config has beyond the OCI's.
 		if has("container_config", "docker_version", "container") {
 			return DockerImageConfig, nil

@@ -277,6 +277,35 @@ func cases() []archiveCase {
 			a.layout(a.manifest(a.config("", one, two), one, two))
 		}
 	}
+	three := func(a *archiver) {
+		one, b, c := a.image(""), a.layer("file x = b"), a.layer("file x = c")
+		a.layout(named(one, "a:1"), named(a.manifest(a.config("", b), b), "b:1"), named(a.manifest(a.config("", c), c), "localhost/c:latest"), named(one, "a:2"))
+	}
+	savedLayer := (&archiver{}).layer("file b = b")
+	twoSavedID := (&archiver{}).digest((&archiver{}).json((&archiver{}).config("", savedLayer)))[7:19]
+	twoSaved := func(a *archiver) {
+		l := a.layer("file a = a")
+		one := a.docker(a.config("", l), l)
+		two := a.docker(a.config("", savedLayer), savedLayer)
+		last := len(a.members) - 1
+		a.members[last].Name = "b/layer.tar"
+		two["RepoTags"], two["Layers"] = []string{"y:1", "y:2"}, []string{"b/layer.tar"}
+		a.add("manifest.json", a.json([]object{one, two}))
+	}
+	// dirForm gives an image's blobs the names that they have in skopeo's dir:.
+	dirForm := func(a *archiver, top object) {
+		for i := range a.members {
+			hex := strings.TrimPrefix(a.members[i].Name, "blobs/sha256/")
+			switch {
+			case "sha256:"+hex == top["digest"]:
+				hex = "manifest.json"
+			case bytes.Contains(a.bodies[i], []byte(`"schemaVersion"`)):
+				hex += ".manifest.json"
+			}
+			a.members[i].Name = hex
+		}
+		a.add("version", []byte("Directory Transport Version: 1.1\n"))
+	}
 	list := []archiveCase{
 		{name: "a layout", make: func(a *archiver) { a.layout(a.image("")) }, tree: here},
 		{name: "index.json first", make: func(a *archiver) {
@@ -345,7 +374,7 @@ func cases() []archiveCase {
 
 		// Which image.
 		{name: "two images", make: func(a *archiver) { a.layout(named(a.image(""), "a:1"), named(a.image("linux/"+other), "b:1")) }, code: 2,
-			stderr: "the archive has 2 images: a:1, b:1\nocibundle: hint: save one image alone"},
+			stderr: "the archive has 2 images: a:1, b:1\nocibundle: hint: --ref NAME picks one"},
 		{name: "two images without names", make: func(a *archiver) { a.layout(a.image(""), a.image("linux/"+other)) }, code: 2, stderr: "has 2 images: sha256:[0-9a-f]*, sha256"},
 		{name: "one image with two names", make: func(a *archiver) { d := a.image(""); a.layout(named(d, "a:1"), named(d, "b:1")) }, tree: here},
 		{name: "two images, docker", make: func(a *archiver) {
@@ -354,6 +383,48 @@ func cases() []archiveCase {
 			two["RepoTags"] = []string{"y:1", "y:2"}
 			a.add("manifest.json", a.json([]object{one, two}))
 		}, code: 2, stderr: "has 2 images: x:latest, y:1 = y:2"},
+		// go-containerregistry gives an image's descriptor the type of its config (crane pull
+		// --format=oci).
+		{name: "an artifact that is an image", make: func(a *archiver) {
+			d := a.image("")
+			d["artifactType"] = typeConfig
+			a.layout(d)
+		}, tree: here},
+		// Docker 25.0, docker save of an image's id: index.json is empty, manifest.json whole
+		// (go-containerregistry keeps one as pkg/v1/tarball/testdata/hello-world-v25.tar).
+		{name: "no image in the index, docker", make: func(a *archiver) {
+			docker(func(*archiver, object) {})(a)
+			a.add("index.json", []byte(`{"schemaVersion":2,"manifests":null}`))
+		}, tree: here},
+		{name: "by name", make: three, flags: []string{"--ref", "docker.io/library/b:1"}, tree: "file x = b"},
+		{name: "by short name", make: three, flags: []string{"--ref", "c"}, tree: "file x = c"},
+		{name: "by tag", make: three, flags: []string{"--ref", "2"}, tree: here},
+		{name: "by name, a tag that two have", make: three, flags: []string{"--ref", "1"}, code: 2, stderr: "the archive has 3 images"},
+		{name: "by name, a registry's", make: three, flags: []string{"--ref", "docker.io/b:latest"}, code: 2,
+			stderr: `the archive has no image "docker.io/b:latest": it has a:1 = a:2, b:1, localhost/c:latest`},
+		{name: "by digest", make: func(a *archiver) { a.layout(a.image(""), a.image("linux/"+other)) },
+			flags: []string{"--ref", (&archiver{}).image("")["digest"].(string)}, tree: here},
+		{name: "by the beginning of a digest", make: func(a *archiver) { a.layout(a.image(""), a.image("linux/"+other)) },
+			flags: []string{"--ref", (&archiver{}).image("")["digest"].(string)[7:19]}, tree: here},
+		{name: "by the digest of another", make: func(a *archiver) { a.layout(a.image(""), a.image("linux/"+other)) },
+			flags: []string{"--ref", "a:1@sha256:" + strings.Repeat("0", 64)}, code: 2, stderr: "the archive has no image"},
+		{name: "by name, docker", make: twoSaved, flags: []string{"--ref", "y:2"}, tree: "file b = b"},
+		{name: "by id, docker", make: twoSaved, flags: []string{"--ref", twoSavedID}, tree: "file b = b"},
+		{name: "by name, of one", make: func(a *archiver) { a.layout(named(a.image(""), "a:1")) }, flags: []string{"--ref", "b"}, code: 2,
+			stderr: `the archive has no image "b": it has a:1`},
+		{name: "signatures beside it", make: func(a *archiver) {
+			sig := named(a.image("linux/"+other), "x:sha256-"+strings.Repeat("a", 64)+".sig")
+			saved := annotated(a.image("linux/riscv64"), "kind", "dev.cosignproject.cosign/sigs")
+			index := a.blob(typeIndex, a.json(a.index(named(a.image("linux/s390x"), "sha256-"+strings.Repeat("a", 64)))))
+			a.layout(a.image(""), sig, saved, named(index, "sha256-"+strings.Repeat("a", 64)))
+		}, tree: here},
+		// skopeo copy IMAGE dir:DIR, packed (containers-transports(5)).
+		{name: "a dir:", make: func(a *archiver) { dirForm(a, a.image("")) }, tree: here},
+		{name: "a dir: for several", make: func(a *archiver) {
+			dirForm(a, a.blob(typeIndex, a.json(a.index(forPlatform(a.image("linux/"+other), "linux/"+other), forPlatform(a.image(""), host)))))
+		}, tree: here},
+		{name: "a dir: of version 1", make: func(a *archiver) { a.add("manifest.json", []byte(`{"schemaVersion":1,"fsLayers":[]}`)) }, code: 3,
+			stderr: "nor an image manifest of version 2"},
 		{name: "a signature beside it", make: func(a *archiver) {
 			sig := a.image("")
 			sig["artifactType"] = "application/vnd.dev.cosign"
@@ -406,8 +477,8 @@ func cases() []archiveCase {
 		{name: "another size of a layer", make: single(func(a *archiver, m object) { m["layers"].([]object)[0]["size"] = 5 }), code: 3, stderr: "layer 1 .* its descriptor says 5"},
 		{name: "no digest", make: single(func(a *archiver, m object) { delete(m["config"].(object), "digest") }), code: 3, stderr: "no digest"},
 		{name: "a digest of another kind", make: single(func(a *archiver, m object) { m["config"].(object)["digest"] = "md5:d41d8cd98f00b204e9800998ecf8427e" }), code: 3,
-			stderr: "md5"},
-		{name: "a digest that goes up", make: single(func(a *archiver, m object) { m["config"].(object)["digest"] = "sha256:../../../../etc/passwd" }), code: 3, stderr: "hash"},
+			stderr: "a digest in it is malformed or of an unknown kind"},
+		{name: "a digest that goes up", make: single(func(a *archiver, m object) { m["config"].(object)["digest"] = "sha256:../../../../etc/passwd" }), code: 3, stderr: "a digest in it is malformed"},
 		{name: "a blob that is not there", make: single(func(a *archiver, m object) { m["layers"].([]object)[0]["digest"] = a.digest([]byte("nowhere")) }), code: 3,
 			stderr: "layer 1 sha256:[0-9a-f]*: .*does not have it"},
 		{name: "the stream's digest", make: func(a *archiver) { a.layout(a.image("")) }, flags: []string{"--digest", "sha256:" + strings.Repeat("0", 64)}, code: 3, stderr: "the stream is sha256:"},
@@ -430,9 +501,19 @@ func cases() []archiveCase {
 			a.layout(a.blob(typeIndex, a.json(a.index(list...))))
 		}, code: 4, stderr: "more than 64 indexes"},
 		{name: "a manifest too large", make: single(func(a *archiver, m object) { m["annotations"] = object{"x": strings.Repeat("x", 5<<20)} }), code: 4, stderr: "more than the 4194304"},
-		{name: "no JSON", make: func(a *archiver) { a.add("index.json", []byte("index")) }, code: 3, stderr: "index.json: invalid"},
-		{name: "more than JSON", make: func(a *archiver) { a.add("index.json", append(a.json(a.index(a.image(""))), "{}"...)) }, code: 3, stderr: "index.json: invalid"},
-		{name: "no list, docker", make: func(a *archiver) { a.add("manifest.json", []byte("{}")) }, code: 3, stderr: "manifest.json: "},
+		{name: "no JSON", make: func(a *archiver) { a.add("index.json", []byte("index")) }, code: 3, stderr: "index.json: it is not valid JSON"},
+		{name: "more than JSON", make: func(a *archiver) { a.add("index.json", append(a.json(a.index(a.image(""))), "{}"...)) }, code: 3, stderr: "index.json: it is not valid JSON"},
+		{name: "no list, docker", make: func(a *archiver) { a.add("manifest.json", []byte("{}")) }, code: 3, stderr: "manifest.json: it is neither"},
+		{name: "a string for a list, docker", make: docker(func(a *archiver, d object) { d["RepoTags"] = "x:y" }), code: 3,
+			stderr: `manifest.json: "RepoTags" is a string, expected an array`},
+		{name: "no config, docker", make: docker(func(a *archiver, d object) { delete(d, "Config") }), code: 3, stderr: "manifest.json: it names no config"},
+		{name: "values without number", make: single(func(a *archiver, m object) { m["x"] = json.RawMessage("[" + strings.Repeat("{},", 1<<20) + "{}]") }),
+			code: 4, stderr: "it has more than 131072 values"},
+		{name: "values without number, docker", make: func(a *archiver) {
+			a.add("manifest.json", []byte("["+strings.Repeat("{},", 1<<20)+"{}]"))
+		}, code: 4, stderr: "it has more than 131072 values"},
+		{name: "no platform", make: configured(func(c object) { delete(c, "os"); delete(c, "architecture") }), tree: here},
+		{name: "an empty platform", make: configured(func(c object) { c["os"], c["architecture"] = "", "" }), tree: here},
 		{name: "an empty list, docker", make: func(a *archiver) { a.add("manifest.json", []byte("[]")) }, code: 3, stderr: "names no image"},
 		{name: "not layers", make: configured(func(c object) { c["rootfs"].(object)["type"] = "squashfs" }), code: 3, stderr: "squashfs"},
 		{name: "too many layers", make: func(a *archiver) {
@@ -514,6 +595,16 @@ func cases() []archiveCase {
 			l := a.layer(here)
 			a.layout(a.manifest(a.config("", l), append(gzipped(l), "more"...)))
 		}, code: 3, stderr: "layer 1 of 1 .*gzip"},
+		{name: "a layer with a window too large", make: func(a *archiver) {
+			l := a.layer(here)
+			a.layout(a.manifest(a.config("", l), []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 31 << 3, 1, 0, 0}))
+		}, code: 4, stderr: `layer 1 of 1 .*the window is larger than 128 MiB\n$`},
+		{name: "a window too large", raw: func(a *archiver) []byte { return []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 31 << 3, 1, 0, 0} }, code: 4,
+			stderr: `decode zstd: the window is larger than 128 MiB\nocibundle: hint: .*zstd --long=31 -dc`},
+		{name: "zeros behind a layer in gzip", make: func(a *archiver) {
+			l := a.layer(here)
+			a.layout(a.manifest(a.config("", l), append(gzipped(l), 0, 0, 0)))
+		}, tree: here},
 		{name: "a layer that is no tar", make: func(a *archiver) {
 			l := bytes.Repeat([]byte("no tar "), 1000)
 			a.layout(a.manifest(a.config("", l), l))

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"ocibundle/specedit/imageconfig"
 	"ocibundle/tarx"
@@ -36,42 +38,102 @@ const (
 	annotationReference = "vnd.docker.reference.type"
 )
 
+const layoutIndex = "index.json"
+
+// Image reads the documents of the archive's image.
+func (a *Archive) Image(want Choice) (*Opened, error) {
+	docker := a.has(dockerManifest)
+	if !a.has(layoutIndex) {
+		if !docker {
+			return nil, fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrNotImage)
+		}
+		return a.dockerImage(want)
+	}
+	img, err := a.ociImage(want)
+	// docker save of an image without a name leaves index.json empty, and that of older
+	// engines tells the images' own ids in manifest.json alone.
+	var unknown *NoSuchImageError
+	if docker && (errors.Is(err, errNoImage) || errors.As(err, &unknown)) {
+		if saved, derr := a.dockerImage(want); derr == nil || unknown == nil {
+			return saved, derr
+		}
+	}
+	return img, err
+}
+
 // ociImage is an image layout (image-spec, image-layout.md) in a tar.
-func (a *Archive) ociImage(want Platform) (*Opened, error) {
-	const part = "index.json"
-	m, err := a.find(part)
+func (a *Archive) ociImage(want Choice) (*Opened, error) {
+	b, err := a.member(layoutIndex)
 	if err != nil {
 		return nil, err
 	}
-	b, err := a.document(part, m, v1.Hash{}, maxManifest)
+	index, err := parseIndex(layoutIndex, b)
 	if err != nil {
 		return nil, err
 	}
-	index, err := parseIndex(part, b)
+	return a.fromIndex(layoutIndex, index, want)
+}
+
+// dirImage is what skopeo's dir: holds: manifest.json is that of the image, and blobs are
+// named by their digests (containers-transports(5)).
+func (a *Archive) dirImage(b []byte, want Choice) (*Opened, error) {
+	var kind struct {
+		SchemaVersion *int            `json:"schemaVersion"`
+		Manifests     json.RawMessage `json:"manifests"`
+		MediaType     types.MediaType `json:"mediaType"`
+	}
+	if err := unmarshal(dockerManifest, b, &kind); err != nil {
+		return nil, err
+	}
+	if kind.SchemaVersion == nil || *kind.SchemaVersion != 2 {
+		return nil, malformed(dockerManifest, "it is neither a list of images, as docker save writes, nor an image manifest of version 2")
+	}
+	digest, size, err := v1.SHA256(bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}
+	a.dir = true
+	a.members[blobName(digest)] = a.members[dockerManifest]
+	d := v1.Descriptor{MediaType: kind.MediaType, Digest: digest, Size: size}
+	if d.MediaType == "" {
+		d.MediaType = types.OCIManifestSchema1
+		if kind.Manifests != nil {
+			d.MediaType = types.OCIImageIndex
+		}
+	}
+	return a.fromIndex(dockerManifest, &v1.IndexManifest{Manifests: []v1.Descriptor{d}}, want)
+}
+
+// fromIndex opens the image that is wanted of those that an index names.
+func (a *Archive) fromIndex(part string, index *v1.IndexManifest, want Choice) (*Opened, error) {
 	groups, err := a.groups(index)
 	if err != nil {
 		return nil, err
 	}
-	g, err := oneImage(groups)
+	if len(groups) == 0 {
+		return nil, &Error{Part: part, Kind: tarx.ErrMalformed, Err: errNoImage}
+	}
+	g, err := oneImage(groups, want.Ref)
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.choose(g, want)
+	d, err := a.choose(g, want.Platform)
 	if err != nil {
 		return nil, err
 	}
-	mpart, b, err := a.blobDocument("the manifest", d, maxManifest)
+	return a.openManifest(g.names, d, want.Platform)
+}
+
+func (a *Archive) openManifest(names []string, d v1.Descriptor, want Platform) (*Opened, error) {
+	part, b, err := a.blobDocument("the manifest", d, maxManifest)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := parseManifest(mpart, b)
+	manifest, err := parseManifest(part, b)
 	if err != nil {
 		return nil, err
 	}
-	img := &Opened{Image: Image{Names: g.names, Digest: d.Digest.String()}}
+	img := &Opened{Image: Image{Names: names, Digest: d.Digest.String()}}
 	if _, img.Config, err = a.blobDocument("the image's config", manifest.Config, imageconfig.MaxImageConfigSize); err != nil {
 		return nil, err
 	}
@@ -80,16 +142,15 @@ func (a *Archive) ociImage(want Platform) (*Opened, error) {
 		return nil, err
 	}
 	if len(diffIDs) != len(manifest.Layers) {
-		return nil, &Error{Part: mpart, Kind: tarx.ErrMalformed,
-			Err: fmt.Errorf("it has %d layers, and the image's config has %d", len(manifest.Layers), len(diffIDs))}
+		return nil, malformed(part, "it has %d layers, and the image's config has %d", len(manifest.Layers), len(diffIDs))
 	}
 	for i, l := range manifest.Layers {
-		lpart, m, err := a.blob(fmt.Sprintf("layer %d", i+1), l)
+		part, m, err := a.blob(fmt.Sprintf("layer %d", i+1), l)
 		if err != nil {
 			return nil, err
 		}
 		if strings.HasSuffix(string(l.MediaType), "+encrypted") {
-			return nil, &Error{Part: lpart, Kind: tarx.ErrRefused, Err: errors.New("it is encrypted")}
+			return nil, &Error{Part: part, Kind: tarx.ErrRefused, Err: errors.New("it is encrypted")}
 		}
 		img.LayerBlobs = append(img.LayerBlobs, Layer{Member: m, digest: l.Digest, DiffID: diffIDs[i]})
 	}
@@ -99,16 +160,12 @@ func (a *Archive) ociImage(want Platform) (*Opened, error) {
 // ambiguous refuses a document that is an index to one reader and a manifest to
 // another (CVE-2021-41190).
 func ambiguous(part string, b []byte) error {
-	var both struct {
-		Manifests json.RawMessage `json:"manifests"`
-		Layers    json.RawMessage `json:"layers"`
-		Config    json.RawMessage `json:"config"`
-	}
+	var both struct{ Manifests, Layers, Config json.RawMessage }
 	if err := unmarshal(part, b, &both); err != nil {
 		return err
 	}
 	if both.Manifests != nil && (both.Layers != nil || both.Config != nil) {
-		return &Error{Part: part, Kind: tarx.ErrMalformed, Err: errors.New("it is an index and a manifest in one")}
+		return malformed(part, "it is an index and a manifest in one")
 	}
 	return nil
 }
@@ -122,7 +179,7 @@ func parseIndex(part string, b []byte) (*v1.IndexManifest, error) {
 		return nil, err
 	}
 	if index.MediaType != "" && !index.MediaType.IsIndex() {
-		return nil, &Error{Part: part, Kind: tarx.ErrMalformed, Err: fmt.Errorf("it says to be of type %q, not an index", index.MediaType)}
+		return nil, malformed(part, "it says that it is of type %q, not an index", index.MediaType)
 	}
 	return index, nil
 }
@@ -136,39 +193,43 @@ func parseManifest(part string, b []byte) (*v1.Manifest, error) {
 		return nil, err
 	}
 	if m.MediaType != "" && !m.MediaType.IsImage() {
-		return nil, &Error{Part: part, Kind: tarx.ErrMalformed, Err: fmt.Errorf("it says to be of type %q, not a manifest", m.MediaType)}
+		return nil, malformed(part, "it says that it is of type %q, not a manifest", m.MediaType)
 	}
 	if t := m.Config.MediaType; t != "" && !t.IsConfig() {
-		return nil, &Error{Part: part, Kind: tarx.ErrMalformed, Err: fmt.Errorf("it is of an artifact with a config of type %q, not of an image", t)}
+		return nil, malformed(part, "it is of an artifact with a config of type %q, not of an image", t)
 	}
 	return m, nil
 }
 
-// groups lists the images that an index leads to. What is no image, as a
-// signature or an attestation, is passed over.
+// groups lists the images that an index leads to. What is no image, as a signature or an
+// attestation, is passed over.
 func (a *Archive) groups(index *v1.IndexManifest) ([]*imageGroup, error) {
 	var groups []*imageGroup
+	byDigest := map[v1.Hash]*imageGroup{}
 	budget := maxIndexes
 	for _, d := range index.Manifests {
-		names := descriptorNames(d)
-		if i := slices.IndexFunc(groups, func(g *imageGroup) bool { return g.digest == d.Digest }); i >= 0 {
-			for _, n := range names {
-				if !slices.Contains(groups[i].names, n) {
-					groups[i].names = append(groups[i].names, n)
-				}
+		g := byDigest[d.Digest]
+		if g == nil {
+			g = &imageGroup{digest: d.Digest}
+			byDigest[d.Digest] = g
+			if err := a.collect(g, d, &budget); err != nil {
+				return nil, err
 			}
-			continue
+			if len(g.candidates) > 0 {
+				groups = append(groups, g)
+			}
 		}
-		g := &imageGroup{digest: d.Digest, names: names}
-		if err := a.collect(g, d, &budget); err != nil {
-			return nil, err
-		}
-		if len(g.candidates) > 0 {
-			groups = append(groups, g)
+		for _, n := range descriptorNames(d) {
+			if !slices.Contains(g.names, n) && len(g.names) < maxNames {
+				g.names = append(g.names, n)
+			}
 		}
 	}
 	return groups, nil
 }
+
+// maxNames is how many names of one image are told.
+const maxNames = 1000
 
 func descriptorNames(d v1.Descriptor) []string {
 	for _, key := range []string{annotationImageName, annotationRefName} {
@@ -179,13 +240,26 @@ func descriptorNames(d v1.Descriptor) []string {
 	return nil
 }
 
+// isImage says that a descriptor is of an image or an index, and not of what tells
+// something about one.
+func isImage(d v1.Descriptor) bool {
+	// go-containerregistry takes the type of an image's config for that of an artifact.
+	if t := types.MediaType(d.ArtifactType); t != "" && !t.IsConfig() || d.Annotations[annotationReference] != "" {
+		return false
+	}
+	if p := d.Platform; p != nil && p.OS == "unknown" && p.Architecture == "unknown" {
+		return false
+	}
+	if kind, ok := strings.CutPrefix(d.Annotations["kind"], "dev.cosignproject.cosign/"); ok {
+		return kind == "image" || kind == "imageIndex"
+	}
+	return !slices.ContainsFunc(descriptorNames(d), forImage)
+}
+
 // collect adds the images that d leads to, through indexes in indexes.
 func (a *Archive) collect(g *imageGroup, d v1.Descriptor, budget *int) error {
 	switch {
-	case d.ArtifactType != "", d.Annotations[annotationReference] != "":
-		return nil
-	case d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown":
-		return nil
+	case !isImage(d):
 	case d.MediaType.IsIndex():
 		if *budget--; *budget < 0 {
 			return &Error{Part: "index.json", Kind: tarx.ErrRefused, Err: fmt.Errorf("there are more than %d indexes", maxIndexes)}
@@ -213,18 +287,22 @@ func (a *Archive) collect(g *imageGroup, d v1.Descriptor, budget *int) error {
 	return nil
 }
 
-// oneImage is the one image there is. Some tools list the platforms of an image
-// in index.json itself.
-func oneImage(groups []*imageGroup) (*imageGroup, error) {
-	if len(groups) == 0 {
-		return nil, &Error{Part: "index.json", Kind: tarx.ErrMalformed, Err: errors.New("it names no image")}
+// oneImage is the one image there is, or the one that ref names. Some tools list the
+// platforms of an image in index.json itself.
+func oneImage(groups []*imageGroup, ref string) (*imageGroup, error) {
+	var names []string
+	for _, g := range groups {
+		names = append(names, cmp.Or(strings.Join(g.names, " = "), g.digest.String()))
+	}
+	if ref != "" {
+		if groups = best(groups, func(g *imageGroup) int { return matches(ref, g.names, g.digests()) }); len(groups) == 0 {
+			return nil, &NoSuchImageError{Ref: ref, Images: names}
+		}
 	}
 	one := &imageGroup{names: groups[0].names}
 	same := true
 	seen := map[Platform]bool{}
-	var names []string
 	for _, g := range groups {
-		names = append(names, cmp.Or(strings.Join(g.names, " = "), g.digest.String()))
 		c := g.candidates[0]
 		if len(g.candidates) != 1 || c.platform == (Platform{}) || seen[c.platform] || !slices.Equal(g.names, one.names) {
 			same = false
@@ -238,12 +316,21 @@ func oneImage(groups []*imageGroup) (*imageGroup, error) {
 	return one, nil
 }
 
+// digests are those by which an image can be named.
+func (g *imageGroup) digests() []string {
+	all := []string{g.digest.String()}
+	for _, c := range g.candidates {
+		all = append(all, c.desc.Digest.String())
+	}
+	return all
+}
+
 // choose picks the manifest for a platform. Archives often hold one platform of
 // an index that names many.
 func (a *Archive) choose(g *imageGroup, want Platform) (v1.Descriptor, error) {
 	var there []candidate
 	for _, c := range g.candidates {
-		if a.has(blobName(c.desc.Digest)) {
+		if a.has(a.blobMember(c.desc.Digest)) {
 			there = append(there, c)
 		}
 	}
