@@ -103,7 +103,7 @@ func (d *Doc) dockerExtras() error {
 			}
 		}
 	}
-	return d.setSeccomp(&pendingSeccomp{make: seccomp.GetDefaultProfile})
+	return d.setSeccomp(&pendingSeccomp{own: true, make: seccomp.GetDefaultProfile})
 }
 
 // settleDocker makes what the template said follow what the edits changed, as

@@ -18,6 +18,7 @@ import (
 // at the end, unless an edit has touched what was made.
 type pendingSeccomp struct {
 	by   string
+	own  bool // docker's default, not a user's file
 	make func(*specs.Spec) (*specs.LinuxSeccomp, error)
 	node *jsontree.Node // what stands in the document
 	copy *jsontree.Node // the same as it was written
@@ -27,7 +28,7 @@ type pendingSeccomp struct {
 // this architecture, and the capabilities that the container ends up with.
 func SeccompDefault(label string) Edit {
 	return NewEdit(label, func(d *Doc) error {
-		return d.setSeccomp(&pendingSeccomp{by: d.By, make: seccomp.GetDefaultProfile})
+		return d.setSeccomp(&pendingSeccomp{by: d.By, own: true, make: seccomp.GetDefaultProfile})
 	})
 }
 
@@ -91,10 +92,29 @@ func (d *Doc) setSeccomp(p *pendingSeccomp) error {
 	return nil
 }
 
+// untouchedSeccomp is the profile that is made here, as long as no edit has touched it.
+func (d *Doc) untouchedSeccomp() *pendingSeccomp {
+	if p := d.profile; p != nil && d.Get("linux", "seccomp") == p.node && p.node.Equal(p.copy) {
+		return p
+	}
+	return nil
+}
+
+// ownSeccomp is the default profile in the document, or nil. It asks for no
+// version: its errnoRet (runtime-spec 1.1.0) makes glibc do without clone3, and a
+// runtime that does not know the member ignores it, as config.md, "Extensibility",
+// has it. systemd-nspawn takes 1.0.0 only.
+func (d *Doc) ownSeccomp() *jsontree.Node {
+	if p := d.untouchedSeccomp(); p != nil && p.own {
+		return p.node
+	}
+	return nil
+}
+
 // settleSeccomp makes the profile again for the final capabilities.
 func (d *Doc) settleSeccomp() error {
-	p := d.profile
-	if p == nil || d.Get("linux", "seccomp") != p.node || !p.node.Equal(p.copy) {
+	p := d.untouchedSeccomp()
+	if p == nil {
 		return nil
 	}
 	return Blame(p.by, d.setSeccomp(p))

@@ -203,7 +203,7 @@ func TestUserEdit(t *testing.T) {
 	write(t, filepath.Join(dir, "etc/passwd"), passwd)
 	write(t, filepath.Join(dir, "etc/group"), group)
 	users := rootUsers(t, dir)
-	plan := specedit.Plan{Edits: []specedit.Edit{
+	plan := specedit.Plan{Template: specedit.TemplateRunc, Edits: []specedit.Edit{
 		must(specedit.GroupAdd("--group-add extra", "extra")), must(specedit.User("-u root", "root")), must(specedit.User("-u redis", "redis")),
 	}}
 	// The dry pass needs no rootfs.
@@ -223,7 +223,7 @@ func TestUserEdit(t *testing.T) {
 	if _, err := plan.Build(nil); err == nil || !strings.Contains(err.Error(), "no rootfs") {
 		t.Errorf("%v", err)
 	}
-	bad := specedit.Plan{Edits: []specedit.Edit{must(specedit.User("-u rediss", "rediss"))}}
+	bad := specedit.Plan{Template: specedit.TemplateRunc, Edits: []specedit.Edit{must(specedit.User("-u rediss", "rediss"))}}
 	if err := bad.Check(); err != nil {
 		t.Error(err)
 	}
@@ -259,7 +259,7 @@ func TestUserOverridden(t *testing.T) {
 		{"before it", []specedit.Edit{edit(specedit.User, "-u redis", "redis"), nobody}, "`-u nobody`"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := specedit.Plan{Edits: c.edits}
+			p := specedit.Plan{Template: specedit.TemplateRunc, Edits: c.edits}
 			if err := p.Check(); err != nil {
 				t.Errorf("before there is a rootfs: %v", err)
 			}

@@ -178,7 +178,7 @@ func TestSpecFilter(t *testing.T) {
 
 func TestDiffThenPatch(t *testing.T) {
 	dir := flagFiles(t)
-	runc, docker := good(t, dir, "", "spec"), good(t, dir, "", "spec", "--template", "docker")
+	runc, docker := good(t, dir, "", "spec", "--template", "runc"), good(t, dir, "", "spec")
 	configs := []string{runc, docker, good(t, dir, "", "spec", "--rootless")}
 	for _, c := range flagCases {
 		if r := ocibundle(t, dir, "", append([]string{"spec"}, strings.Fields(c.flags)...)...); r.code == 0 {
@@ -210,7 +210,7 @@ func bundle(t *testing.T) string {
 		"b/rootfs/etc/group":  "root:x:0:\nredis:x:998:\nextra:x:5:redis\n",
 	})
 	b := filepath.Join(dir, "b")
-	if err := os.WriteFile(filepath.Join(b, "config.json"), []byte(good(t, dir, "", "spec")), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(b, "config.json"), []byte(good(t, dir, "", "spec", "--template", "runc")), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	return b
