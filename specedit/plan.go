@@ -68,7 +68,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.notes = d.modernize()
+	d.notes = append(d.notes, d.modernize()...)
 	defer func() { p.notes = d.notes }()
 	if p.RootPath != "" {
 		if err := d.Put(p.RootPath, "root", "path"); err != nil {

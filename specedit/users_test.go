@@ -152,9 +152,9 @@ func TestHostileAccounts(t *testing.T) {
 			write(t, filepath.Join(root, "usr/etc/passwd"), "secret:x:5:6::/:\n")
 			return os.Symlink("/usr/etc/passwd", filepath.Join(root, "etc/passwd"))
 		}, "5"},
-		{"FIFO", func(root string) error { return unix.Mkfifo(filepath.Join(root, "etc/passwd"), 0o666) }, "no regular file"},
-		{"socket", func(root string) error { return unix.Mknod(filepath.Join(root, "etc/passwd"), unix.S_IFSOCK|0o666, 0) }, "no regular file"},
-		{"directory", func(root string) error { return os.Mkdir(filepath.Join(root, "etc/passwd"), 0o755) }, "no regular file"},
+		{"FIFO", func(root string) error { return unix.Mkfifo(filepath.Join(root, "etc/passwd"), 0o666) }, "not a regular file"},
+		{"socket", func(root string) error { return unix.Mknod(filepath.Join(root, "etc/passwd"), unix.S_IFSOCK|0o666, 0) }, "not a regular file"},
+		{"directory", func(root string) error { return os.Mkdir(filepath.Join(root, "etc/passwd"), 0o755) }, "not a regular file"},
 		{"a process's file", func(root string) error {
 			return os.Symlink("/proc/self/environ", filepath.Join(root, "etc/passwd"))
 		}, "none of that name"},

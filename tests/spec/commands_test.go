@@ -24,7 +24,7 @@ func TestMistakes(t *testing.T) {
 		{`-w data`, "`-w data`: \"data\" is no absolute path in the container", ""},
 		{`-w /proc/self/fd/8`, "`-w /proc/self/fd/8`: /process/cwd is \"/proc/self/fd/8\", a directory behind a file descriptor", ""},
 		{`-u redis`, "`-u redis`: resolve user \"redis\": there is no rootfs to look the name up in, give ids", ""},
-		{`-u :5`, "`-u :5`: \":5\" is no user: NAME|UID[:GROUP|GID] is wanted", ""},
+		{`-u :www`, "`-u :www`: resolve user \":www\": there is no rootfs to look the name up in, give ids", ""},
 		{`-u 4294967296`, "`-u 4294967296`: resolve id 4294967296: uids and gids must be in range 0-2147483647", ""},
 		{`-t=maybe`, "`-t=maybe`: \"maybe\" is neither true nor false", ""},
 		{`--hostname a/b`, "`--hostname a/b`: \"a/b\" is no host name", ""},
@@ -324,7 +324,7 @@ func TestEditNoBundle(t *testing.T) {
 // it, without waiting for anybody and without much memory.
 func TestEditHostileRootfs(t *testing.T) {
 	for _, c := range []struct{ name, make, want string }{
-		{"FIFO", "rm etc/passwd; mkfifo etc/passwd", "it is no regular file"},
+		{"FIFO", "rm etc/passwd; mkfifo etc/passwd", "it is not a regular file"},
 		{"symlink out", "rm etc/passwd; ln -s /etc/passwd.outside etc/passwd", "none of that name"},
 		{"symlink out, far", "rm -r etc; ln -s ../../outside etc", "none of that name"},
 		{"terabyte", "truncate -s 1T etc/passwd", "more than the"},
