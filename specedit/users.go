@@ -75,7 +75,7 @@ const maxGroups = 1 << 16
 
 // User implements [UserLookup]. It reads a spec as moby's user.GetExecUser does, which
 // is what engines ask: an empty half is as if it were not there. What follows a second
-// colon is ignored, as it was until moby/sys/user 0.4. That function keeps every entry that matches in memory, and loses
+// colon is ignored, as by the releases of it that engines still have. That function keeps every entry that matches in memory, and loses
 // what follows a line of more than 64 KiB.
 func (r FileUsers) User(spec string) (user.ExecUser, error) {
 	var u user.ExecUser

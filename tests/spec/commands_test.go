@@ -49,7 +49,7 @@ func TestMistakes(t *testing.T) {
 		{`--tmpfs /t:sise=1m`, "`--tmpfs /t:sise=1m`: \"sise=1m\" is no option of a tmpfs: did you mean \"size\"?", ""},
 		{`--shm-size 1x`, "`--shm-size 1x`: \"1x\" is no size: a number with a unit is wanted, as 512m or 1.5g", ""},
 		{`--device /dev/no-such`, "`--device /dev/no-such`: look at the device: stat /dev/no-such: no such file or directory", ""},
-		{`--device /etc/passwd`, "`--device /etc/passwd`: /etc/passwd is no device node, and no directory with device nodes", ""},
+		{`--device /etc/passwd`, "`--device /etc/passwd`: /etc/passwd is not a device node, or a directory with device nodes", ""},
 		{`--ulimit nofile`, "`--ulimit nofile`: \"nofile\" is no limit: NAME=SOFT[:HARD] is wanted", ""},
 		{`--ulimit nofiles=1`, "`--ulimit nofiles=1`: \"nofiles\" is no limit that getrlimit(2) knows: did you mean \"nofile\"?", ""},
 		{`--ulimit nofile=2:1`, "`--ulimit nofile=2:1`: the soft limit (2) is above the hard one (1)", ""},
