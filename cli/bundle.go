@@ -106,7 +106,7 @@ func (p *program) plan(plan *specedit.Plan, template string, f *files) error {
 	if err := setTemplate(plan, template, f); err != nil {
 		return err
 	}
-	imported, err := p.importConfig(plan, template, f)
+	imported, err := p.importConfig(plan, f)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (p *program) plan(plan *specedit.Plan, template string, f *files) error {
 }
 
 // importConfig makes the edits of --image-config.
-func (p *program) importConfig(plan *specedit.Plan, template string, f *files) ([]specedit.Edit, error) {
+func (p *program) importConfig(plan *specedit.Plan, f *files) ([]specedit.Edit, error) {
 	name, ok := p.rec.last("image-config")
 	if !ok {
 		return nil, nil
@@ -132,9 +132,6 @@ func (p *program) importConfig(plan *specedit.Plan, template string, f *files) (
 	im, err := imageconfig.Edits(label, text, imageconfig.Options{Rootless: plan.Host.Rootless})
 	if err != nil {
 		return nil, err
-	}
-	if template == "" {
-		plan.Template = specedit.TemplateDocker
 	}
 	p.imported = &im
 	if w := im.Warning(); w != "" {

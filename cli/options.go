@@ -12,7 +12,6 @@ import (
 	"ocibundle/pipeline"
 	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
-	"ocibundle/specedit"
 	"ocibundle/tarx"
 )
 
@@ -25,8 +24,8 @@ const (
 )
 
 var (
-	templateFlag = &flagDef{names: []string{"template"}, value: "runc|docker|FILE", category: catSpec,
-		usage: "the config to begin with"}
+	templateFlag = &flagDef{names: []string{"template"}, value: "docker|runc|FILE", category: catSpec,
+		usage: "the config to begin with: a plain docker run's (the default), runc spec's, or a file"}
 
 	imageConfigFlag = &flagDef{names: []string{"image-config"}, value: "FILE", category: catSpec,
 		usage: "take command, environment, limits, mounts... from docker inspect or an image config"}
@@ -115,9 +114,6 @@ func readOptions(rec *record) (*options, error) {
 	}
 	if o.config.Choice.Ref = rec.text("ref"); o.config.Choice.Ref != "" && !o.config.Image {
 		return nil, usagef("--ref picks from an image archive").hint("--image reads one")
-	}
-	if o.config.Image && o.template == "" {
-		o.template = specedit.TemplateDocker
 	}
 	if v, ok := rec.last("digest"); ok {
 		hash, found := strings.CutPrefix(v, "sha256:")

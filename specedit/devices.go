@@ -32,7 +32,7 @@ func Device(label, arg, cwd string) (Edit, error) {
 		access, parts = parts[n-1], parts[:n-1]
 	}
 	if len(parts) > 2 || parts[0] == "" {
-		return fail("%q is no device: HOST[:CONTAINER[:rwm]] is wanted", arg)
+		return fail("%q is not a device: expected HOST[:CONTAINER[:rwm]]", arg)
 	}
 	host, err := source(parts[0], cwd)
 	if err != nil {
@@ -44,14 +44,18 @@ func Device(label, arg, cwd string) (Edit, error) {
 			return Edit{}, Blame(label, err)
 		}
 	}
-	devices, err := DevicesBelow(host, target)
+	devices, lost, err := DevicesBelow(host, target, nil)
 	if err != nil {
 		return Edit{}, Blame(label, fmt.Errorf("look at the device: %w", err))
 	}
 	if len(devices) == 0 {
-		return fail("%s is no device node, and no directory with device nodes", host)
+		return fail("%s is not a device node, or a directory with device nodes", host)
 	}
-	return NewEdit(label, func(d *Doc) error {
+	var warnings []string
+	for _, err := range lost {
+		warnings = append(warnings, fmt.Sprintf("`%s`: what is below is left out: %v", label, err))
+	}
+	e := NewEdit(label, func(d *Doc) error {
 		for _, dev := range devices {
 			// A user namespace may make no device nodes. Runtimes bind the host's
 			// node of the same name instead; a bind mount serves any name.
@@ -84,31 +88,39 @@ func Device(label, arg, cwd string) (Edit, error) {
 			rules.List = append(rules.List, n)
 		}
 		return nil
-	}), nil
+	})
+	e.Warnings = warnings
+	return e, nil
 }
 
 func permissions(s string) bool {
 	return s != "" && len(s) <= 3 && strings.Trim(s, "rwm") == ""
 }
 
-func DevicesBelow(host, target string) ([]specs.LinuxDevice, error) {
+// DevicesBelow lists the device node of the host at a path, or every one below it, as
+// the devices of a container below target. A directory for which skip is true is not
+// looked at; skip may be nil. What cannot be read costs what is in it: lost has an error
+// for each.
+func DevicesBelow(host, target string, skip func(dir string) bool) (out []specs.LinuxDevice, lost []error, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(host, &st); err != nil {
-		return nil, &fs.PathError{Op: "stat", Path: host, Err: err}
+		return nil, nil, &fs.PathError{Op: "stat", Path: host, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if dev, ok := DeviceOf(&st, target); ok {
-			return []specs.LinuxDevice{dev}, nil
+			out = append(out, dev)
 		}
-		return nil, nil
+		return out, nil, nil
 	}
-	var out []specs.LinuxDevice
-	err := filepath.WalkDir(host, func(name string, e fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(host, func(name string, e fs.DirEntry, err error) error {
+		if e != nil && e.IsDir() && skip != nil && skip(name) {
+			return fs.SkipDir
+		}
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // devices come and go
+			if !errors.Is(err, fs.ErrNotExist) { // devices come and go
+				lost = append(lost, err)
 			}
-			return err
+			return nil
 		}
 		if e.Type()&fs.ModeDevice == 0 {
 			return nil
@@ -122,9 +134,10 @@ func DevicesBelow(host, target string) ([]specs.LinuxDevice, error) {
 		}
 		return nil
 	})
-	return out, err
+	return out, lost, nil
 }
 
+// DeviceOf is what stat(2) said of a device node, as a device of a container at target.
 func DeviceOf(st *unix.Stat_t, target string) (specs.LinuxDevice, bool) {
 	dev := specs.LinuxDevice{Path: target}
 	switch st.Mode & unix.S_IFMT {

@@ -1,6 +1,8 @@
 package specedit
 
 import (
+	"errors"
+	"slices"
 	"strings"
 
 	"github.com/moby/profiles/seccomp"
@@ -91,19 +93,22 @@ func cleanHostname(s string) string {
 func (d *Doc) dockerExtras() error {
 	if !d.host.Rootless {
 		u, err := d.users.User("0")
-		if err != nil {
+		if _, unreadable := errors.AsType[*FileError](err); unreadable {
 			return err
 		}
-		for _, gid := range append([]int{0}, u.Sgids...) {
-			if _, _, err := d.host.Mapping.ToHost(0, gid); err != nil && !d.host.Mapping.Empty() {
-				continue // the template asks for no group that the mapping lacks
-			}
-			if err := d.addGroup(gid); err != nil {
-				return err
-			}
+		if err != nil {
+			// Nobody has asked for a user: the engine, too, goes on without the files.
+			d.note("the groups of the container's root are not known: %v", err)
+		}
+		groups := slices.DeleteFunc(append([]int{0}, u.Sgids...), func(gid int) bool {
+			_, _, err := d.host.Mapping.ToHost(0, gid)
+			return err != nil && !d.host.Mapping.Empty() // the template asks for no group that the mapping lacks
+		})
+		if err := d.addGroups(groups...); err != nil {
+			return err
 		}
 	}
-	return d.setSeccomp(&pendingSeccomp{make: seccomp.GetDefaultProfile})
+	return d.setSeccomp(&pendingSeccomp{own: true, make: seccomp.GetDefaultProfile})
 }
 
 // settleDocker makes what the template said follow what the edits changed, as

@@ -68,10 +68,14 @@ func (e *EditError) Unwrap() error { return e.Err }
 // that the config's own id mapping lacks.
 var ErrUnmapped = errors.New("the id is not in the mapping")
 
-// Blame puts the label of an edit on an error that has none yet.
+// Blame puts the label of an edit on an error that has none yet. A *FileError stays
+// one: what cannot be read is nobody's edit.
 func Blame(label string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if e, ok := errors.AsType[*FileError](err); ok {
+		return e
 	}
 	if e, ok := errors.AsType[*EditError](err); ok {
 		if e.Label == "" {

@@ -11,8 +11,8 @@ import (
 
 // Plan is a config to be made: a base and the edits that change it.
 type Plan struct {
-	// Template names a built-in base, [TemplateRunc] (also the meaning of "")
-	// or [TemplateDocker]. It is not looked at where Base is set.
+	// Template names a built-in base, [TemplateDocker] (also the meaning of "")
+	// or [TemplateRunc]. It is not looked at where Base is set.
 	Template string
 	// Base is the text of a config to start from: a template file's, or the
 	// config.json of a bundle that is edited.
@@ -68,7 +68,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.notes = d.modernize()
+	d.notes = append(d.notes, d.modernize()...)
 	defer func() { p.notes = d.notes }()
 	if p.RootPath != "" {
 		if err := d.Put(p.RootPath, "root", "path"); err != nil {
@@ -122,10 +122,10 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 	}
 	var spec *specs.Spec
 	switch p.Template {
-	case "", TemplateRunc:
-		spec = runcSpec(p.Host)
-	case TemplateDocker:
+	case "", TemplateDocker:
 		spec = dockerSpec(p.Host)
+	case TemplateRunc:
+		spec = runcSpec(p.Host)
 	default:
 		return nil, fmt.Errorf("make a config: there is no template %q", p.Template)
 	}
@@ -133,10 +133,10 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 	if d.Root, err = jsontree.FromGo(spec, ""); err != nil {
 		return nil, err
 	}
-	if p.Template == TemplateDocker {
-		return d, d.dockerExtras()
+	if p.Template == TemplateRunc {
+		return d, nil
 	}
-	return d, nil
+	return d, d.dockerExtras()
 }
 
 func (p *Plan) baseLabel() string {
@@ -187,7 +187,7 @@ func (d *Doc) setVersion(builtIn bool) {
 	if v == nil || v.Kind != jsontree.KindString || v.By != d.base {
 		return
 	}
-	needed := versionNeeded(d.Root)
+	needed := versionNeeded(d.Root, d.ownSeccomp())
 	if builtIn || older(v.Text, needed) && !patched(v.Text, needed) {
 		v.Text = needed
 	}

@@ -2,6 +2,7 @@ package specedit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -131,24 +132,27 @@ func Workdir(label, dir string) (Edit, error) {
 }
 
 // User sets the user, NAME|UID[:GROUP|GID]. As `docker run --user` does, it
-// takes the group from the rootfs's passwd where none is given, and the
+// takes either half as root's or the user's own where it is empty ("1000:", ":www"),
+// the group from the rootfs's passwd where none is given, and the
 // supplementary groups from its group file; the primary group is listed among
 // them, so that no negative group permission is evaded (CVE-2022-36109).
 // Groups that GroupAdd added stay. In the rootless form, which has no right to
 // set groups, there are none but those.
 func User(label, spec string) (Edit, error) {
-	name, group, grouped := strings.Cut(spec, ":")
 	if err := text("the user", spec); err != nil {
 		return Edit{}, Blame(label, err)
 	}
-	if name == "" || grouped && group == "" || strings.Contains(group, ":") {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no user: NAME|UID[:GROUP|GID] is wanted", spec)}
+	if spec == "" {
+		return Edit{}, &EditError{Label: label, Problem: "the user is missing: expected NAME|UID[:GROUP|GID]"}
 	}
 	if _, err := (standIn{}).User(spec); err != nil {
 		return Edit{}, Blame(label, err)
 	}
 	return NewEdit(label, func(d *Doc) error {
 		u, err := d.users.User(spec)
+		if _, unreadable := errors.AsType[*FileError](err); unreadable {
+			return err
+		}
 		if err != nil {
 			// A later edit may name another user: an image's config, say, has
 			// one that the rootfs lacks, and --user 0 follows.
@@ -166,20 +170,13 @@ func User(label, spec string) (Edit, error) {
 		}
 		d.Drop("process", "user", "additionalGids")
 		if !d.host.Rootless {
-			for _, gid := range append([]int{u.Gid}, u.Sgids...) {
-				if err := d.addGroup(gid); err != nil {
-					return err
-				}
+			if err := d.addGroups(append([]int{u.Gid}, u.Sgids...)...); err != nil {
+				return err
 			}
 		} else if len(u.Sgids) > 0 {
 			d.note("`%s`: the user's %s of the rootfs's /etc/group left out: a rootless container cannot set groups", label, jsontree.Count(len(u.Sgids), "supplementary group"))
 		}
-		for _, gid := range d.groups {
-			if err := d.addGroup(gid); err != nil {
-				return err
-			}
-		}
-		return nil
+		return d.addGroups(d.groups...)
 	}), nil
 }
 
@@ -200,7 +197,7 @@ func GroupAdd(label, group string) (Edit, error) {
 			return err
 		}
 		d.groups = append(d.groups, gid)
-		return d.addGroup(gid)
+		return d.addGroups(gid)
 	}), nil
 }
 
@@ -212,16 +209,26 @@ func (d *Doc) checkUser() error {
 	return nil
 }
 
-func (d *Doc) addGroup(gid int) error {
+// addGroups adds the groups that the process does not have yet.
+func (d *Doc) addGroups(gids ...int) error {
+	if len(gids) == 0 {
+		return nil
+	}
 	list, err := d.Array("process", "user", "additionalGids")
 	if err != nil {
 		return err
 	}
-	n, err := jsontree.FromGo(gid, d.By)
-	if err != nil {
-		return err
+	have := map[string]bool{}
+	for _, e := range list.List {
+		have[e.Text] = true
 	}
-	list.ReplaceKeyed(n, n.Equal)
+	for _, gid := range gids {
+		text := strconv.Itoa(gid)
+		if !have[text] {
+			list.List = append(list.List, &jsontree.Node{Kind: jsontree.KindNumber, Text: text, By: d.By})
+		}
+		have[text] = true
+	}
 	return nil
 }
 

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"ocibundle/specedit/jsontree"
 )
@@ -18,6 +20,7 @@ import (
 // at the end, unless an edit has touched what was made.
 type pendingSeccomp struct {
 	by   string
+	own  bool // docker's default, not a user's file
 	make func(*specs.Spec) (*specs.LinuxSeccomp, error)
 	node *jsontree.Node // what stands in the document
 	copy *jsontree.Node // the same as it was written
@@ -27,7 +30,7 @@ type pendingSeccomp struct {
 // this architecture, and the capabilities that the container ends up with.
 func SeccompDefault(label string) Edit {
 	return NewEdit(label, func(d *Doc) error {
-		return d.setSeccomp(&pendingSeccomp{by: d.By, make: seccomp.GetDefaultProfile})
+		return d.setSeccomp(&pendingSeccomp{by: d.By, own: true, make: seccomp.GetDefaultProfile})
 	})
 }
 
@@ -41,13 +44,17 @@ func SeccompUnconfined(label string) Edit {
 }
 
 // SeccompProfile sets a profile in docker's format, whose conditions on
-// capabilities, architecture and kernel are resolved, or in that of the
-// runtime specification.
+// capabilities, architecture and kernel are resolved, in podman's, which has the
+// names of error numbers besides, or in that of the runtime specification.
 func SeccompProfile(label string, profile []byte) (Edit, error) {
+	profile, err := errorNumbers(profile)
+	if err != nil {
+		return Edit{}, Blame(label, fmt.Errorf("read the seccomp profile: %w", err))
+	}
 	dec := json.NewDecoder(bytes.NewReader(profile))
 	dec.DisallowUnknownFields()
 	var p seccomp.Seccomp
-	err := dec.Decode(&p)
+	err = dec.Decode(&p)
 	if err == nil {
 		if _, more := dec.Token(); more != io.EOF {
 			err = errors.New("more text after the JSON value")
@@ -67,6 +74,49 @@ func SeccompProfile(label string, profile []byte) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error {
 		return d.setSeccomp(&pendingSeccomp{by: d.By, make: load})
 	}), nil
+}
+
+// errorNumbers puts numbers in the place of the names that podman's profiles give
+// (containers/common, pkg/seccomp: "defaultErrno" and "errno", which win).
+func errorNumbers(profile []byte) ([]byte, error) {
+	root, err := jsontree.Parse(profile, "")
+	if err != nil {
+		return nil, err
+	}
+	rules := append([]*jsontree.Node{root}, jsontree.Elements(root.Member("syscalls"))...)
+	for i, rule := range rules {
+		member, number := "errno", "errnoRet"
+		if i == 0 {
+			member, number = "defaultErrno", "defaultErrnoRet"
+		}
+		name, ok := rule.Member(member).Str()
+		if !ok {
+			continue
+		}
+		rule.RemoveMember(member, "")
+		if name == "" {
+			continue
+		}
+		errno, err := errorNumber(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", member, err)
+		}
+		rule.SetMember(number, &jsontree.Node{Kind: jsontree.KindNumber, Text: strconv.Itoa(errno)})
+	}
+	return []byte(root.Compact()), nil
+}
+
+// errorNumber is the number of an error of errno(3), by name or as a number.
+func errorNumber(name string) (int, error) {
+	if n, err := strconv.ParseUint(name, 10, 12); err == nil {
+		return int(n), nil
+	}
+	for n := 1; n < 4096; n++ { // the kernel's MAX_ERRNO
+		if unix.ErrnoName(unix.Errno(n)) == name {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not an error of errno(3)", name)
 }
 
 func (d *Doc) setSeccomp(p *pendingSeccomp) error {
@@ -91,10 +141,29 @@ func (d *Doc) setSeccomp(p *pendingSeccomp) error {
 	return nil
 }
 
+// untouchedSeccomp is the profile that is made here, as long as no edit has touched it.
+func (d *Doc) untouchedSeccomp() *pendingSeccomp {
+	if p := d.profile; p != nil && d.Get("linux", "seccomp") == p.node && p.node.Equal(p.copy) {
+		return p
+	}
+	return nil
+}
+
+// ownSeccomp is the default profile in the document, or nil. It asks for no
+// version: its errnoRet (runtime-spec 1.1.0) makes glibc do without clone3, and a
+// runtime that does not know the member ignores it, as config.md, "Extensibility",
+// has it. systemd-nspawn takes 1.0.0 only.
+func (d *Doc) ownSeccomp() *jsontree.Node {
+	if p := d.untouchedSeccomp(); p != nil && p.own {
+		return p.node
+	}
+	return nil
+}
+
 // settleSeccomp makes the profile again for the final capabilities.
 func (d *Doc) settleSeccomp() error {
-	p := d.profile
-	if p == nil || d.Get("linux", "seccomp") != p.node || !p.node.Equal(p.copy) {
+	p := d.untouchedSeccomp()
+	if p == nil {
 		return nil
 	}
 	return Blame(p.by, d.setSeccomp(p))

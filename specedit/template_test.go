@@ -130,7 +130,7 @@ func TestTemplateIsRuncs(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			theirs, text := runcSpec(t, c.layout, c.args...)
-			ours := build(t, specedit.Plan{Host: c.host})
+			ours := build(t, specedit.Plan{Template: specedit.TemplateRunc, Host: c.host})
 			got := differences("", theirs, ours)
 			if len(got) != len(c.want) || !slices.EqualFunc(got, c.want, strings.HasPrefix) {
 				t.Errorf("differences:\n%s\nwant those of:\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
@@ -139,7 +139,7 @@ func TestTemplateIsRuncs(t *testing.T) {
 				t.Errorf("ociVersion is %v", ours["ociVersion"])
 			}
 			// The text is runc's too, to the byte: order of keys, tabs, newline.
-			same, err := (&specedit.Plan{Host: c.host}).Build(nil)
+			same, err := (&specedit.Plan{Template: specedit.TemplateRunc, Host: c.host}).Build(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +154,7 @@ func TestTemplateIsRuncs(t *testing.T) {
 }
 
 func TestRootlessNeedsMapping(t *testing.T) {
-	if _, err := (&specedit.Plan{Host: specedit.Host{Rootless: true}}).Build(nil); err == nil {
+	if _, err := (&specedit.Plan{Template: specedit.TemplateRunc, Host: specedit.Host{Rootless: true}}).Build(nil); err == nil {
 		t.Error("a rootless config without a mapping was made")
 	}
 }

@@ -1,12 +1,12 @@
 package specedit
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"strconv"
 	"strings"
@@ -58,28 +58,73 @@ type FileUsers struct {
 	Read func(name string) ([]byte, error)
 }
 
-// User implements [UserLookup].
+// FileError is an account file that could not be read though it is there. No edit is
+// to blame for it.
+type FileError struct {
+	Name string // "etc/passwd"
+	Err  error
+}
+
+func (e *FileError) Error() string { return fmt.Sprintf("read /%s of the rootfs: %v", e.Name, e.Err) }
+
+// Unwrap gives the cause.
+func (e *FileError) Unwrap() error { return e.Err }
+
+// maxGroups is NGROUPS_MAX of Linux: setgroups(2) takes no more.
+const maxGroups = 1 << 16
+
+// User implements [UserLookup]. It reads a spec as moby's user.GetExecUser does, which
+// is what engines ask: an empty half is as if it were not there. What follows a second
+// colon is ignored, as by the releases of it that engines still have. That function keeps every entry that matches in memory, and loses
+// what follows a line of more than 64 KiB.
 func (r FileUsers) User(spec string) (user.ExecUser, error) {
-	passwd, err := r.read("etc/passwd", 4)
+	var u user.ExecUser
+	name, group := userAndGroup(spec)
+	uid, numeric, err := number(name)
 	if err != nil {
-		return user.ExecUser{}, err
+		return u, err
 	}
-	group, err := r.read("etc/group", 3)
+	u.Uid = uid // 0 for an empty name
+	passwd, err := r.read("etc/passwd")
 	if err != nil {
-		return user.ExecUser{}, err
+		return u, err
 	}
-	u, err := user.GetExecUser(spec, nil, bytes.NewReader(passwd), bytes.NewReader(group))
-	switch {
-	case errors.Is(err, user.ErrNoPasswdEntries):
-		name, _, _ := strings.Cut(spec, ":")
-		return user.ExecUser{}, fmt.Errorf("find user %q: the rootfs has none of that name in /etc/passwd%s", name, known(passwd, name))
-	case errors.Is(err, user.ErrNoGroupEntries):
-		_, name, _ := strings.Cut(spec, ":")
-		return user.ExecUser{}, fmt.Errorf("find group %q: the rootfs has none of that name in /etc/group%s", name, known(group, name))
-	case err != nil:
-		return user.ExecUser{}, fmt.Errorf("resolve user %q: %w", spec, err)
+	login := ""
+	for e := range accounts(passwd, 2) {
+		if numeric || name == "" {
+			if e.ids[0] != uid {
+				continue
+			}
+		} else if e.name != name {
+			continue
+		}
+		login, u.Uid, u.Gid = e.name, e.ids[0], e.ids[1]
+		break
 	}
-	return *u, nil
+	if login == "" && name != "" && !numeric {
+		return u, fmt.Errorf("find user %q: the rootfs has none of that name in /etc/passwd%s", name, known(passwd, 2, name))
+	}
+	if group != "" {
+		u.Gid, err = r.Group(group)
+		return u, err
+	}
+	if login == "" {
+		return u, nil
+	}
+	groups, err := r.read("etc/group")
+	if err != nil {
+		return u, err
+	}
+	for e := range accounts(groups, 1) {
+		if !e.lists(login) {
+			continue
+		}
+		if len(u.Sgids) == maxGroups {
+			return u, fmt.Errorf("find the groups of user %q: /etc/group has more than the %d that the kernel takes", login, maxGroups)
+		}
+		u.Sgids = append(u.Sgids, e.ids[0])
+	}
+	return u, nil
 }
 
 // Group implements [UserLookup].
@@ -87,26 +132,87 @@ func (r FileUsers) Group(name string) (int, error) {
 	if name == "" {
 		return 0, errors.New("find a group: its name is empty")
 	}
-	group, err := r.read("etc/group", 3)
+	if gid, numeric, err := number(name); numeric {
+		return gid, err
+	}
+	group, err := r.read("etc/group")
 	if err != nil {
 		return 0, err
 	}
-	gids, err := user.GetAdditionalGroups([]string{name}, bytes.NewReader(group))
-	if err != nil || len(gids) == 0 {
-		if errors.Is(err, user.ErrRange) {
-			return 0, fmt.Errorf("find group %q: %w", name, err)
+	for e := range accounts(group, 1) {
+		if e.name == name {
+			return e.ids[0], nil
 		}
-		return 0, fmt.Errorf("find group %q: the rootfs has none of that name in /etc/group%s", name, known(group, name))
 	}
-	return gids[0], nil
+	return 0, fmt.Errorf("find group %q: the rootfs has none of that name in /etc/group%s", name, known(group, 1, name))
 }
 
-// known names the entries there are, for an error about one that is not.
-func known(file []byte, wanted string) string {
+// userAndGroup cuts the halves out of a spec; either may be empty.
+func userAndGroup(spec string) (name, group string) {
+	name, rest, _ := strings.Cut(spec, ":")
+	group, _, _ = strings.Cut(rest, ":")
+	return name, group
+}
+
+// account is a line of passwd or group.
+type account struct {
+	name string
+	ids  [2]int // uid and gid, or gid alone
+	rest []byte // what follows them
+}
+
+// lists tells whether a user is among the members of a group.
+func (a account) lists(login string) bool {
+	members, _, _ := bytes.Cut(a.rest, []byte(":"))
+	for m := range bytes.SplitSeq(members, []byte(",")) {
+		if string(m) == login {
+			return true
+		}
+	}
+	return false
+}
+
+// accounts are the well-formed lines of an account file, with the given number of ids.
+// A field that is not a number in range is not taken for 0, or a line such as
+// "redis:x:4294967296:0" would give root.
+func accounts(file []byte, ids int) iter.Seq[account] {
+	return func(yield func(account) bool) {
+	lines:
+		for line := range bytes.Lines(file) {
+			name, rest, _ := bytes.Cut(bytes.TrimSpace(line), []byte(":"))
+			if len(name) == 0 {
+				continue
+			}
+			_, rest, _ = bytes.Cut(rest, []byte(":")) // the password
+			a := account{rest: rest}
+			for i := range ids {
+				var field []byte
+				field, a.rest, _ = bytes.Cut(a.rest, []byte(":"))
+				if len(field) > 20 {
+					continue lines
+				}
+				id, err := strconv.ParseUint(string(field), 10, 31)
+				if err != nil {
+					continue lines
+				}
+				a.ids[i] = int(id)
+			}
+			a.name = string(name)
+			if !yield(a) {
+				return
+			}
+		}
+	}
+}
+
+// known names the entry that was probably meant, for an error about one that is not there.
+func known(file []byte, ids int, wanted string) string {
 	var names []string
-	for line := range bytes.Lines(file) {
-		name, _, _ := bytes.Cut(bytes.TrimSpace(line), []byte(":"))
-		names = append(names, string(name))
+	for e := range accounts(file, ids) {
+		names = append(names, e.name)
+		if len(names) == jsontree.MaxCandidates {
+			break
+		}
 	}
 	if s := jsontree.Nearest(wanted, names); s != "" {
 		return fmt.Sprintf(": did you mean %q?", s)
@@ -114,37 +220,18 @@ func known(file []byte, wanted string) string {
 	return ""
 }
 
-// read returns the well-formed lines of an account file with at least the
-// given number of fields. The parser behind it takes a field that is no number
-// for 0, so a line such as "redis:x:4294967296:0" would give root.
-func (r FileUsers) read(name string, fields int) ([]byte, error) {
+func (r FileUsers) read(name string) ([]byte, error) {
 	data, err := r.Read(name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}
+	if errno, ok := errors.AsType[unix.Errno](err); ok && errno != unix.ELOOP {
+		return nil, &FileError{Name: name, Err: err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read /%s of the rootfs: %w", name, err)
 	}
-	var clean bytes.Buffer
-	s := bufio.NewScanner(bytes.NewReader(data))
-	s.Buffer(nil, accountFileLimit)
-	for s.Scan() {
-		parts := strings.Split(s.Text(), ":")
-		if len(s.Bytes()) > 60<<10 || len(parts) < fields || parts[0] == "" {
-			continue
-		}
-		ok := true
-		for _, id := range parts[2:fields] {
-			// The same range as the parser's own for ids given by number.
-			_, err := strconv.ParseUint(id, 10, 31)
-			ok = ok && err == nil
-		}
-		if ok {
-			clean.WriteString(s.Text())
-			clean.WriteByte('\n')
-		}
-	}
-	return clean.Bytes(), s.Err()
+	return data, nil
 }
 
 // readRegular reads a regular file below root. The first handle is O_PATH, so
@@ -163,7 +250,7 @@ func readRegular(root *os.File, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is no regular file (%s)", info.Mode().Type())
+		return nil, fmt.Errorf("it is not a regular file (%s)", info.Mode().Type())
 	}
 	if info.Size() > limit {
 		return nil, fmt.Errorf("it has %d bytes, more than the %d that are read", info.Size(), limit)
@@ -173,11 +260,13 @@ func readRegular(root *os.File, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
+	var data bytes.Buffer
+	data.Grow(int(info.Size()) + bytes.MinRead)
+	_, err = data.ReadFrom(io.LimitReader(f, limit+1))
+	if err == nil && int64(data.Len()) > limit {
 		err = fmt.Errorf("it grew beyond %d bytes while it was read", limit)
 	}
-	return data, err
+	return data.Bytes(), err
 }
 
 // standIn answers before the rootfs exists: any name is the container's root.
@@ -185,7 +274,7 @@ type standIn struct{}
 
 func (standIn) User(spec string) (user.ExecUser, error) {
 	u := user.ExecUser{}
-	name, group, _ := strings.Cut(spec, ":")
+	name, group := userAndGroup(spec)
 	var err error
 	if u.Uid, _, err = number(name); err != nil {
 		return u, err
@@ -204,7 +293,7 @@ type noRootfs struct{}
 
 func (noRootfs) User(spec string) (user.ExecUser, error) {
 	u := user.ExecUser{}
-	name, group, grouped := strings.Cut(spec, ":")
+	name, group := userAndGroup(spec)
 	for _, part := range []struct {
 		text string
 		id   *int
@@ -213,7 +302,7 @@ func (noRootfs) User(spec string) (user.ExecUser, error) {
 		if err != nil {
 			return u, err
 		}
-		if !numeric && (part.text != "" || !grouped && part.id == &u.Uid) {
+		if !numeric && part.text != "" {
 			return u, fmt.Errorf("resolve user %q: there is no rootfs to look the name up in, give ids", spec)
 		}
 		*part.id = id

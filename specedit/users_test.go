@@ -152,9 +152,9 @@ func TestHostileAccounts(t *testing.T) {
 			write(t, filepath.Join(root, "usr/etc/passwd"), "secret:x:5:6::/:\n")
 			return os.Symlink("/usr/etc/passwd", filepath.Join(root, "etc/passwd"))
 		}, "5"},
-		{"FIFO", func(root string) error { return unix.Mkfifo(filepath.Join(root, "etc/passwd"), 0o666) }, "no regular file"},
-		{"socket", func(root string) error { return unix.Mknod(filepath.Join(root, "etc/passwd"), unix.S_IFSOCK|0o666, 0) }, "no regular file"},
-		{"directory", func(root string) error { return os.Mkdir(filepath.Join(root, "etc/passwd"), 0o755) }, "no regular file"},
+		{"FIFO", func(root string) error { return unix.Mkfifo(filepath.Join(root, "etc/passwd"), 0o666) }, "not a regular file"},
+		{"socket", func(root string) error { return unix.Mknod(filepath.Join(root, "etc/passwd"), unix.S_IFSOCK|0o666, 0) }, "not a regular file"},
+		{"directory", func(root string) error { return os.Mkdir(filepath.Join(root, "etc/passwd"), 0o755) }, "not a regular file"},
 		{"a process's file", func(root string) error {
 			return os.Symlink("/proc/self/environ", filepath.Join(root, "etc/passwd"))
 		}, "none of that name"},
@@ -203,7 +203,7 @@ func TestUserEdit(t *testing.T) {
 	write(t, filepath.Join(dir, "etc/passwd"), passwd)
 	write(t, filepath.Join(dir, "etc/group"), group)
 	users := rootUsers(t, dir)
-	plan := specedit.Plan{Edits: []specedit.Edit{
+	plan := specedit.Plan{Template: specedit.TemplateRunc, Edits: []specedit.Edit{
 		must(specedit.GroupAdd("--group-add extra", "extra")), must(specedit.User("-u root", "root")), must(specedit.User("-u redis", "redis")),
 	}}
 	// The dry pass needs no rootfs.
@@ -223,7 +223,7 @@ func TestUserEdit(t *testing.T) {
 	if _, err := plan.Build(nil); err == nil || !strings.Contains(err.Error(), "no rootfs") {
 		t.Errorf("%v", err)
 	}
-	bad := specedit.Plan{Edits: []specedit.Edit{must(specedit.User("-u rediss", "rediss"))}}
+	bad := specedit.Plan{Template: specedit.TemplateRunc, Edits: []specedit.Edit{must(specedit.User("-u rediss", "rediss"))}}
 	if err := bad.Check(); err != nil {
 		t.Error(err)
 	}
@@ -259,7 +259,7 @@ func TestUserOverridden(t *testing.T) {
 		{"before it", []specedit.Edit{edit(specedit.User, "-u redis", "redis"), nobody}, "`-u nobody`"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := specedit.Plan{Edits: c.edits}
+			p := specedit.Plan{Template: specedit.TemplateRunc, Edits: c.edits}
 			if err := p.Check(); err != nil {
 				t.Errorf("before there is a rootfs: %v", err)
 			}

@@ -143,7 +143,7 @@ func TestBlame(t *testing.T) {
 			"`--set =[]`: is an array, an object is wanted"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := &specedit.Plan{Edits: c.edits}
+			p := &specedit.Plan{Template: specedit.TemplateRunc, Edits: c.edits}
 			err := p.Check()
 			e, ok := errors.AsType[*specedit.EditError](err)
 			if !ok {
@@ -161,7 +161,7 @@ func TestBlame(t *testing.T) {
 
 // Only the final document counts: a state in between may be invalid.
 func TestInvalidInBetween(t *testing.T) {
-	got := build(t, specedit.Plan{Edits: []specedit.Edit{
+	got := build(t, specedit.Plan{Template: specedit.TemplateRunc, Edits: []specedit.Edit{
 		remove(t, "/process"), remove(t, "/ociVersion"), set(t, "/root", `"x"`),
 		set(t, "/process", `{"cwd":"/","args":["sh"],"user":{"uid":0,"gid":0}}`), set(t, "/ociVersion", "1.0.2"), set(t, "/root", `{"path":"rootfs"}`),
 	}})
@@ -172,7 +172,7 @@ func TestInvalidInBetween(t *testing.T) {
 
 // The hint for a string that looks like JSON.
 func TestStringHint(t *testing.T) {
-	err := (&specedit.Plan{Edits: []specedit.Edit{set(t, "/annotations/n", "1")}}).Check()
+	err := (&specedit.Plan{Template: specedit.TemplateRunc, Edits: []specedit.Edit{set(t, "/annotations/n", "1")}}).Check()
 	e, _ := errors.AsType[*specedit.EditError](err)
 	if e == nil || !strings.Contains(e.Hint, `'"1"'`) {
 		t.Errorf("%#v", e)
@@ -444,7 +444,7 @@ func TestMapping(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &specedit.Plan{Host: host, Edits: []specedit.Edit{e}}
+		p := &specedit.Plan{Template: specedit.TemplateRunc, Host: host, Edits: []specedit.Edit{e}}
 		err = p.Check()
 		if c.want == "" {
 			if err != nil {
@@ -458,7 +458,7 @@ func TestMapping(t *testing.T) {
 	}
 	// A group that was added is held to it too.
 	e := must(specedit.GroupAdd("--group-add 5000", "5000"))
-	if err := (&specedit.Plan{Host: host, Edits: []specedit.Edit{e}}).Check(); !errors.Is(err, specedit.ErrUnmapped) {
+	if err := (&specedit.Plan{Template: specedit.TemplateRunc, Host: host, Edits: []specedit.Edit{e}}).Check(); !errors.Is(err, specedit.ErrUnmapped) {
 		t.Errorf("%v", err)
 	}
 	// A template file gets the namespace and the mapping of the ownership on disk.

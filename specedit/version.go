@@ -76,12 +76,12 @@ var features = []struct {
 const baseVersion = "1.0.0"
 
 // versionNeeded is the lowest release of the specification that has every
-// feature the document uses.
-func versionNeeded(root *jsontree.Node) string {
+// feature the document uses. What is in skip, which may be nil, does not count.
+func versionNeeded(root, skip *jsontree.Node) string {
 	for _, f := range slices.Backward(features) {
 		for _, p := range f.patterns {
 			path, value, valued := strings.Cut(p, "=")
-			if uses(root, strings.Split(path[1:], "/"), value, valued) {
+			if uses(root, skip, strings.Split(path[1:], "/"), value, valued) {
 				return f.version
 			}
 		}
@@ -89,23 +89,23 @@ func versionNeeded(root *jsontree.Node) string {
 	return baseVersion
 }
 
-func uses(n *jsontree.Node, path []string, value string, valued bool) bool {
-	if n == nil {
+func uses(n, skip *jsontree.Node, path []string, value string, valued bool) bool {
+	if n == nil || n == skip {
 		return false
 	}
 	if len(path) == 0 {
 		return !valued || n.Kind == jsontree.KindString && n.Text == value
 	}
 	if path[0] != "*" {
-		return uses(n.Member(path[0]), path[1:], value, valued)
+		return uses(n.Member(path[0]), skip, path[1:], value, valued)
 	}
 	for _, e := range n.List {
-		if uses(e, path[1:], value, valued) {
+		if uses(e, skip, path[1:], value, valued) {
 			return true
 		}
 	}
 	for _, e := range n.Obj {
-		if uses(e, path[1:], value, valued) {
+		if uses(e, skip, path[1:], value, valued) {
 			return true
 		}
 	}

@@ -107,6 +107,7 @@ func (im *importer) device(member, from, to, perms string) {
 	case err != nil:
 		im.notice(member, "device", from, blameless(err))
 	default:
+		im.decide("device %s of the host is given to the container", from)
 		im.result.Edits = append(im.result.Edits, e)
 	}
 }
@@ -121,18 +122,25 @@ func blameless(err error) string {
 	return err.Error()
 }
 
+// deviceDir is where the host has its devices.
+var deviceDir = "/dev"
+
 // privilegedDevices gives a privileged container every device node of the host, but
 // for those that the container has of its own.
 func (im *importer) privilegedDevices() {
-	devices, err := specedit.DevicesBelow("/dev", "/dev")
+	const member = "HostConfig.Privileged"
+	devices, lost, err := specedit.DevicesBelow(deviceDir, "/dev", func(dir string) bool {
+		name, below := strings.CutPrefix(dir, deviceDir+"/")
+		return below && slices.Contains([]string{"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"}, name)
+	})
 	if err != nil {
-		im.notice("HostConfig.Privileged", "the host's devices", "", err.Error())
+		im.notice(member, "the host's devices", "", err.Error())
 		return
 	}
-	devices = slices.DeleteFunc(devices, func(dev specs.LinuxDevice) bool {
-		top, _, below := strings.Cut(strings.TrimPrefix(dev.Path, "/dev/"), "/")
-		return top == "console" || below && slices.Contains([]string{"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"}, top)
-	})
+	for _, err := range lost {
+		im.notice(member, "devices", "", err.Error())
+	}
+	devices = slices.DeleteFunc(devices, func(dev specs.LinuxDevice) bool { return dev.Path == "/dev/console" })
 	im.apply("HostConfig.Privileged", func(d *specedit.Doc) error {
 		for _, dev := range devices {
 			if err := d.Upsert("path", dev, "linux", "devices"); err != nil {

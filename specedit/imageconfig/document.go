@@ -280,18 +280,37 @@ func theOnlyObject(root *jsontree.Node) (*jsontree.Node, error) {
 
 // detectImageDocument goes by the members that the kinds are sure to have, and knows
 // the documents that are most easily mistaken for one.
+//
+// What fits two kinds is refused: an image's config can come from anybody, and one that
+// is docker inspect of a container, too, would bind the host's root directory.
 func detectImageDocument(top *jsontree.Node) (Kind, error) {
 	object := func(name string) bool { n := top.Member(name); return n != nil && n.Kind == jsontree.KindObject }
 	has := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(name string) bool { return top.Member(name) != nil })
 	}
+	container := object("Config") && has("HostConfig")
+	image := has("RootFS") && has("Config") && has("Os", "Architecture", "RepoTags")
+	if container || image {
+		kind := DockerImage
+		if container {
+			kind = DockerContainer
+		}
+		if container && image {
+			return "", fmt.Errorf("it is %s and %s at once", kind, DockerImage)
+		}
+		for _, name := range []string{"os", "architecture", "config", "rootfs", "history", "layers", "manifests", "ociVersion"} {
+			if has(name) {
+				return "", fmt.Errorf("it is %s, and has a member %q, which an image's own documents have: it cannot be both", kind, name)
+			}
+		}
+	}
 	switch {
-	case object("Config") && object("HostConfig"):
+	case container && object("HostConfig"):
 		if has("OCIRuntime", "ConmonPidFile", "BoundingCaps", "ImageName", "IsInfra") {
 			return PodmanContainer, nil
 		}
 		return DockerContainer, nil
-	case object("RootFS") && has("Config") && has("Os", "Architecture", "RepoTags"):
+	case image && object("RootFS"):
 		if has("ManifestType", "NamesHistory") {
 			return PodmanImage, nil
 		}

@@ -3,6 +3,8 @@ package imageconfig
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 	"github.com/moby/sys/user"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"ocibundle/specedit"
 )
@@ -135,6 +138,11 @@ func TestImageConfigRefuses(t *testing.T) {
 		{"Windows container", `{"Config":{},"HostConfig":{},"Platform":"windows"}`, "for windows"},
 		{"time", `{"config":{},"rootfs":{},"os":"linux","created":"yesterday"}`, "created: "},
 		{"a runtime config", `{"ociVersion":"1.0.0"}`, "--template"},
+		{"an image config that is a container's", `{"architecture":"amd64","os":"linux","config":{"Cmd":["/bin/sh"]},"rootfs":{"type":"layers"},
+			"Config":{"Cmd":["/bin/sh"]},"HostConfig":{"Binds":["/:/host"],"PidMode":"host"}}`, "cannot be both"},
+		{"half an image config that is a container's", `{"os":"linux","Config":{},"HostConfig":{"Binds":["/:/host"]}}`, "cannot be both"},
+		{"an image and a container", `{"Config":{},"HostConfig":{"Binds":["/:/host"]},"RootFS":{},"Os":"linux"}`, "at once"},
+		{"a manifest that is a container", `{"schemaVersion":2,"layers":[],"Config":{},"HostConfig":{"Binds":["/:/host"]}}`, "cannot be both"},
 		{"an index", `{"schemaVersion":2,"manifests":[]}`, "image index"},
 		{"a manifest", `{"schemaVersion":2,"config":{"digest":"sha256:0"},"layers":[]}`, "image manifest"},
 		{"the manifest of docker save", `[{"Config":"0.json","RepoTags":[],"Layers":[]}]`, "docker save"},
@@ -445,4 +453,62 @@ func (anyUser) User(spec string) (user.ExecUser, error) {
 func (anyUser) Group(name string) (int, error) {
 	gid, _ := strconv.Atoi(name)
 	return gid, nil
+}
+
+// The binds of a container are told, for who looks.
+func TestImageConfigBindsAreTold(t *testing.T) {
+	im, err := Edits("l", []byte(ofContainer("", `"Binds":["/srv:/data:ro"]`, "")), Options{})
+	if err != nil || !slices.Contains(im.Decisions, "/srv of the host is bound to /data") {
+		t.Errorf("%v %q", err, im.Decisions)
+	}
+}
+
+// An empty string in Env is none, as engines have it (moby/moby#22201).
+func TestImageConfigEmptyVariable(t *testing.T) {
+	_, spec := imported(t, ofContainer(`"Env":["","A=1",""]`, "", ""), Options{})
+	if slices.Contains(spec.Process.Env, "") || !slices.Contains(spec.Process.Env, "A=1") {
+		t.Errorf("%q", spec.Process.Env)
+	}
+}
+
+// One directory that cannot be read costs a privileged container what is in it, and not
+// all devices; what is not looked at costs nothing.
+func TestImageConfigUnreadableDevices(t *testing.T) {
+	dir := t.TempDir()
+	for _, top := range []string{"shm", "far"} {
+		// A path that is too long: not even root reads what is there.
+		fd, err := unix.Open(dir, unix.O_DIRECTORY, 0)
+		for _, name := range append([]string{top}, slices.Repeat([]string{strings.Repeat("d", 250)}, 20)...) {
+			if err == nil {
+				err = unix.Mkdirat(fd, name, 0o755)
+			}
+			var next int
+			if err == nil {
+				next, err = unix.Openat(fd, name, unix.O_DIRECTORY, 0)
+			}
+			unix.Close(fd)
+			fd = next
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(fd)
+	}
+	root := os.Geteuid() == 0
+	if root {
+		if err := unix.Mknod(filepath.Join(dir, "x"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := deviceDir
+	deviceDir = dir
+	t.Cleanup(func() { deviceDir = old })
+	im, spec := imported(t, ofContainer("", `"Privileged":true`, ""), Options{})
+	notices := noticed(im)
+	if len(notices) != 1 || !strings.Contains(notices[0], "file name too long") || strings.Contains(notices[0], "shm") {
+		t.Errorf("notices %q", notices)
+	}
+	if root && (len(spec.Linux.Devices) != 1 || spec.Linux.Devices[0].Path != "/dev/x") {
+		t.Errorf("devices %v", spec.Linux.Devices)
+	}
 }

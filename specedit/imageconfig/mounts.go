@@ -51,7 +51,7 @@ func (im *importer) mounts() {
 			// A link that the container made below the volume would lead out of it.
 			im.notice(member, "volume", p.Name+" at "+p.Destination, "a part of a volume cannot be bound safely")
 		default:
-			im.decide("volume %s is bound from %s", p.Name, p.Source)
+			im.decide("volume %s is the host's %s", p.Name, p.Source)
 			list = im.bind(list, member, p, asked[p.Destination])
 		}
 	}
@@ -125,6 +125,9 @@ func (im *importer) mounts() {
 		return depth(a.mount.Destination) - depth(b.mount.Destination)
 	})
 	for _, m := range list {
+		if m.mount.Type == "bind" {
+			im.decide("%s of the host is bound to %s", m.mount.Source, m.mount.Destination)
+		}
 		im.mount(m)
 	}
 }

@@ -72,6 +72,8 @@ func (im *importer) environment(prefix string) {
 		member := fmt.Sprintf("%s.Env[%d]", prefix, i)
 		name, value, ok := strings.Cut(e, "=")
 		switch {
+		case e == "":
+			// Engines drop it, too.
 		case name == "":
 			im.refuse(member, "%q has no name before the \"=\"", e)
 		case ok:

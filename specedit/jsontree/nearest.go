@@ -5,6 +5,7 @@ import (
 	"strings"
 )
 
+// Count is a number of things in words: "no setting", "1 setting", "2 settings".
 func Count(n int, what string) string {
 	switch n {
 	case 0:
@@ -15,9 +16,14 @@ func Count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// MaxCandidates bounds what a suggestion costs.
+const MaxCandidates = 1000
+
 // Nearest finds the candidate that a misspelt name most likely stands for:
-// the same but for case, or within an edit distance of a third of its length.
+// the same but for case, or within an edit distance of a third of its length. Of
+// candidates, which may be somebody else's, the first MaxCandidates are looked at.
 func Nearest(name string, candidates []string) string {
+	candidates = candidates[:min(len(candidates), MaxCandidates)]
 	best, bestDistance := "", max(1, len(name)/3)+1
 	for _, c := range candidates {
 		if strings.EqualFold(c, name) {

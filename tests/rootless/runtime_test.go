@@ -17,11 +17,11 @@ import (
 	"ocibundle/tests/testenv"
 )
 
-// plain are the edits that make of the default config what a plain container has: a network of
+// plain are the edits that make of what runc spec writes what a plain container has: a network of
 // its own, no terminal, a writable root, the right
 // to change users, and programs that may gain privileges.
 var plain = []string{
-	"--net", "private", "--set", "/process/terminal=false", "--set", "/root/readonly=false", "--set", "/process/noNewPrivileges=false", "--set", "/process/capabilities/ambient=[]",
+	"--template", "runc", "--net", "private", "--set", "/process/terminal=false", "--set", "/root/readonly=false", "--set", "/process/noNewPrivileges=false", "--set", "/process/capabilities/ambient=[]",
 	"--set", "/process/capabilities/bounding=" + someCaps, "--set", "/process/capabilities/permitted=" + someCaps, "--set", "/process/capabilities/effective=" + someCaps,
 }
 
@@ -208,11 +208,11 @@ func TestTerminal(t *testing.T) {
 		h    *host
 		args []string
 	}{
-		{asUser(t, testenv.UserOptions{SubIDs: 65536}), nil},
-		{asUser(t, testenv.UserOptions{}), []string{"--quiet"}},
-		{asUser(t, testenv.UserOptions{}), []string{"--quiet", "--template", "docker", "--tty", "--security-opt", "seccomp=unconfined"}},
-		{asUser(t, testenv.UserOptions{SubIDs: 65536}), []string{"--template", "docker", "--tty", "--security-opt", "seccomp=unconfined"}},
-		{asRoot(t), []string{"--uidmap", "0:1900000000:65536"}},
+		{asUser(t, testenv.UserOptions{SubIDs: 65536}), []string{"--template", "runc"}},
+		{asUser(t, testenv.UserOptions{}), []string{"--template", "runc", "--quiet"}},
+		{asUser(t, testenv.UserOptions{}), []string{"--quiet", "--tty", "--security-opt", "seccomp=unconfined"}},
+		{asUser(t, testenv.UserOptions{SubIDs: 65536}), []string{"--tty", "--security-opt", "seccomp=unconfined"}},
+		{asRoot(t), []string{"--template", "runc", "--uidmap", "0:1900000000:65536"}},
 	} {
 		b := c.h.bundle(stream, "b", append(c.args, "--", "/probe", "ids")...)
 		for _, r := range runtimes {
@@ -361,7 +361,7 @@ func TestRedis(t *testing.T) {
 			h.t = t
 			port := fmt.Sprint(testenv.FreePort(t))
 			name := testenv.Name()
-			b := h.bundle(stream, name, "--set", "/process/terminal=false", "--set", "/root/readonly=false", "--user", "redis", "--net", "host", "--",
+			b := h.bundle(stream, name, "--template", "runc", "--set", "/process/terminal=false", "--set", "/root/readonly=false", "--user", "redis", "--net", "host", "--",
 				"redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", "/var/lib/redis", "--save", "3600 1")
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
@@ -418,7 +418,7 @@ su -s /bin/sh nobody -c 'id -un; passwd -S | cut -d" " -f1; cat /etc/shadow 2>&1
 			h := *h
 			h.t = t
 			name := testenv.Name()
-			args := []string{"--quiet", "--template", "docker"}
+			args := []string{"--quiet"}
 			if r.name == "current runc" { // built without libseccomp
 				args = append(args, "--security-opt", "seccomp=unconfined")
 			}

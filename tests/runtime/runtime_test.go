@@ -162,8 +162,7 @@ func (s server) serve(t *testing.T, run, remove *exec.Cmd) {
 	}
 }
 
-// onTerminal makes the command line of a command that is given a terminal, which the
-// default config asks for.
+// onTerminal makes the command line of a command that is given a terminal.
 func onTerminal(args ...string) []string {
 	for _, arg := range args {
 		if strings.ContainsAny(arg, " '\"\\$`") {
@@ -177,32 +176,32 @@ func command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, args[0], args[1:]...)
 }
 
-func TestRuncAsRoot(t *testing.T) {
+// What runc spec writes wants a terminal.
+func TestRuncOnTerminal(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "runc", "script")
-	s := makeBundle(t, nil)
+	s := makeBundle(t, nil, "--template", "runc")
 	id := testenv.Name()
 	s.serve(t, command(t.Context(), onTerminal("runc", "run", "--bundle", s.dir, id)...),
 		exec.Command("runc", "delete", "--force", id))
 }
 
-func TestRuncAsRootWithoutTerminal(t *testing.T) {
+func TestRuncAsRoot(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "runc")
-	s := makeBundle(t, nil, "--tty=false")
+	s := makeBundle(t, nil)
 	id := testenv.Name()
 	s.serve(t, exec.CommandContext(t.Context(), "runc", "run", "--bundle", s.dir, id),
 		exec.Command("runc", "delete", "--force", id))
 }
 
 func TestRuncAsUser(t *testing.T) {
-	runc := testenv.NeedTool(t, "runc", "script")
+	runc := testenv.NeedTool(t, "runc")
 	u := testenv.TempUser(t, testenv.UserOptions{})
 	s := makeBundle(t, u)
 	id := testenv.Name()
 	state := filepath.Join(u.Home, "runc")
-	line := onTerminal(runc, "--root", state, "run", "--bundle", s.dir, id)
-	s.serve(t, u.Command(t.Context(), line[0], line[1:]...),
+	s.serve(t, u.Command(t.Context(), runc, "--root", state, "run", "--bundle", s.dir, id),
 		u.Command(context.Background(), runc, "--root", state, "delete", "--force", id))
 }
 
@@ -212,19 +211,19 @@ const withoutHybrid = `if mountpoint -q /sys/fs/cgroup/unified; then umount /sys
 
 func TestCrunAsRoot(t *testing.T) {
 	testenv.NeedRoot(t)
-	testenv.NeedTool(t, "crun", "script", "unshare")
+	testenv.NeedTool(t, "crun", "unshare")
 	s := makeBundle(t, nil)
 	id := testenv.Name()
 	crun := func(args ...string) []string {
 		return append([]string{"unshare", "--mount", "sh", "-c", withoutHybrid, "sh"}, args...)
 	}
-	s.serve(t, command(t.Context(), crun(onTerminal("crun", "run", "--bundle", s.dir, id)...)...),
+	s.serve(t, command(t.Context(), crun("crun", "run", "--bundle", s.dir, id)...),
 		command(context.Background(), crun("crun", "delete", "--force", id)...))
 }
 
 func TestContainerd(t *testing.T) {
 	engine := testenv.StartContainerd(t)
-	s := makeBundle(t, nil, "--absolute-root", "--tty=false")
+	s := makeBundle(t, nil, "--absolute-root")
 	id := testenv.Name()
 	s.serve(t, engine.Ctr(t.Context(), "run", "--rm", "--config", filepath.Join(s.dir, "config.json"), id),
 		engine.Ctr(context.Background(), "task", "rm", "--force", id))
@@ -262,8 +261,8 @@ umount --recursive /sys/fs/cgroup && remove cgroup2 && remove cgroup -o none,nam
 func TestNspawn(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "systemd-nspawn", "unshare")
-	// It takes no limits, and the default config has some.
-	s := makeBundle(t, nil, "--set", "/linux/resources={}", "--tty=false")
+	// It takes no limits, and of a seccomp profile no errnoRet; the default config has both.
+	s := makeBundle(t, nil, "--set", "/linux/resources={}", "--security-opt", "seccomp=unconfined")
 	id := testenv.Name()
 	t.Cleanup(func() {
 		testenv.Output(t, exec.Command("unshare", "--mount", "bash", "-c", afterwards, "bash", id))

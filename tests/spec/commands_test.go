@@ -24,7 +24,7 @@ func TestMistakes(t *testing.T) {
 		{`-w data`, "`-w data`: \"data\" is no absolute path in the container", ""},
 		{`-w /proc/self/fd/8`, "`-w /proc/self/fd/8`: /process/cwd is \"/proc/self/fd/8\", a directory behind a file descriptor", ""},
 		{`-u redis`, "`-u redis`: resolve user \"redis\": there is no rootfs to look the name up in, give ids", ""},
-		{`-u :5`, "`-u :5`: \":5\" is no user: NAME|UID[:GROUP|GID] is wanted", ""},
+		{`-u :www`, "`-u :www`: resolve user \":www\": there is no rootfs to look the name up in, give ids", ""},
 		{`-u 4294967296`, "`-u 4294967296`: resolve id 4294967296: uids and gids must be in range 0-2147483647", ""},
 		{`-t=maybe`, "`-t=maybe`: \"maybe\" is neither true nor false", ""},
 		{`--hostname a/b`, "`--hostname a/b`: \"a/b\" is no host name", ""},
@@ -49,7 +49,7 @@ func TestMistakes(t *testing.T) {
 		{`--tmpfs /t:sise=1m`, "`--tmpfs /t:sise=1m`: \"sise=1m\" is no option of a tmpfs: did you mean \"size\"?", ""},
 		{`--shm-size 1x`, "`--shm-size 1x`: \"1x\" is no size: a number with a unit is wanted, as 512m or 1.5g", ""},
 		{`--device /dev/no-such`, "`--device /dev/no-such`: look at the device: stat /dev/no-such: no such file or directory", ""},
-		{`--device /etc/passwd`, "`--device /etc/passwd`: /etc/passwd is no device node, and no directory with device nodes", ""},
+		{`--device /etc/passwd`, "`--device /etc/passwd`: /etc/passwd is not a device node, or a directory with device nodes", ""},
 		{`--ulimit nofile`, "`--ulimit nofile`: \"nofile\" is no limit: NAME=SOFT[:HARD] is wanted", ""},
 		{`--ulimit nofiles=1`, "`--ulimit nofiles=1`: \"nofiles\" is no limit that getrlimit(2) knows: did you mean \"nofile\"?", ""},
 		{`--ulimit nofile=2:1`, "`--ulimit nofile=2:1`: the soft limit (2) is above the hard one (1)", ""},
@@ -178,7 +178,7 @@ func TestSpecFilter(t *testing.T) {
 
 func TestDiffThenPatch(t *testing.T) {
 	dir := flagFiles(t)
-	runc, docker := good(t, dir, "", "spec"), good(t, dir, "", "spec", "--template", "docker")
+	runc, docker := good(t, dir, "", "spec", "--template", "runc"), good(t, dir, "", "spec")
 	configs := []string{runc, docker, good(t, dir, "", "spec", "--rootless")}
 	for _, c := range flagCases {
 		if r := ocibundle(t, dir, "", append([]string{"spec"}, strings.Fields(c.flags)...)...); r.code == 0 {
@@ -210,7 +210,7 @@ func bundle(t *testing.T) string {
 		"b/rootfs/etc/group":  "root:x:0:\nredis:x:998:\nextra:x:5:redis\n",
 	})
 	b := filepath.Join(dir, "b")
-	if err := os.WriteFile(filepath.Join(b, "config.json"), []byte(good(t, dir, "", "spec")), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(b, "config.json"), []byte(good(t, dir, "", "spec", "--template", "runc")), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -324,7 +324,7 @@ func TestEditNoBundle(t *testing.T) {
 // it, without waiting for anybody and without much memory.
 func TestEditHostileRootfs(t *testing.T) {
 	for _, c := range []struct{ name, make, want string }{
-		{"FIFO", "rm etc/passwd; mkfifo etc/passwd", "it is no regular file"},
+		{"FIFO", "rm etc/passwd; mkfifo etc/passwd", "it is not a regular file"},
 		{"symlink out", "rm etc/passwd; ln -s /etc/passwd.outside etc/passwd", "none of that name"},
 		{"symlink out, far", "rm -r etc; ln -s ../../outside etc", "none of that name"},
 		{"terabyte", "truncate -s 1T etc/passwd", "more than the"},

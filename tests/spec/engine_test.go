@@ -195,7 +195,7 @@ add /process/capabilities/permitted [...]`},
 			t.Setenv("FROM_CALLER", "yes")
 			theirs := engineConfig(t, e, image, flags...)
 			bundle := filepath.Join(dir, name)
-			cmd := exec.CommandContext(t.Context(), testenv.Binary(t), append(append([]string{"-o", bundle, "--template", "docker"}, common...), "--", "/probe", "wait")...)
+			cmd := exec.CommandContext(t.Context(), testenv.Binary(t), append(append([]string{"-o", bundle}, common...), "--", "/probe", "wait")...)
 			cmd.Stdin = bytes.NewReader(stream)
 			if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 				t.Fatalf("%v\n%s", err, out)

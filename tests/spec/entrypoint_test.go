@@ -45,7 +45,7 @@ done
 ln -s dash usr/bin/sh
 tar -cf ../rootfs.tar .`
 
-// Redis runs under the docker template as its image means it to: its
+// Redis runs by default as its image means it to: its
 // entrypoint may chown, and drop to its user.
 func TestEntrypoint(t *testing.T) {
 	testenv.NeedRoot(t)
@@ -77,7 +77,7 @@ func TestEntrypoint(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bundle := filepath.Join(c.parent, "redis")
 			port := testenv.FreePort(t)
-			program := c.command(t.Context(), testenv.Binary(t), "-o", bundle, "--template", "docker", "--net", "host", "--",
+			program := c.command(t.Context(), testenv.Binary(t), "-o", bundle, "--net", "host", "--",
 				"/entrypoint", "redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", "/data")
 			program.Stdin = bytes.NewReader(stream)
 			if out, err := program.CombinedOutput(); err != nil || len(out) > 0 {

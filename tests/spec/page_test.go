@@ -63,7 +63,7 @@ func sameJSON(t *testing.T, got, want string) {
 
 func TestContainerdPage(t *testing.T) {
 	dir := t.TempDir()
-	sameJSON(t, good(t, dir, "", "spec",
+	sameJSON(t, good(t, dir, "", "spec", "--template", "runc",
 		"--net", "host", "--cgroupns", "host",
 		// What newer runtimes mask beyond those of the page.
 		"--set", `/linux/maskedPaths=["/proc/kcore","/proc/latency_stats","/proc/timer_stats","/proc/sched_debug"]`,
@@ -73,7 +73,7 @@ func TestContainerdPage(t *testing.T) {
 
 	// The same by other words, from nothing but an empty process: every edit
 	// flag of the page's own subjects.
-	sameJSON(t, good(t, dir, "", "spec", "--template", "docker",
+	sameJSON(t, good(t, dir, "", "spec",
 		"--remove", "/linux", "--set", "/linux/resources/devices/-/allow=false", "--set", "/linux/resources/devices/0/access=rwm",
 		"--pid", "private", "--ipc", "private", "--uts", "private", "--set", "/linux/namespaces/-/type=mount",
 		"--set", `/linux/maskedPaths=["/proc/kcore","/proc/latency_stats","/proc/timer_stats","/proc/sched_debug"]`,

@@ -154,7 +154,7 @@ func TestRuntimesAsRoot(t *testing.T) {
 		}
 	}
 	containers := []container{
-		{"everything private", []string{
+		{"everything private", []string{"--template", "runc",
 			"-e", "A=1, 2", "--env-file", filepath.Join(src, "vars"), "--unsetenv", "TERM", "-w", "/data", "-u", "redis", "--group-add", "77", "-t=false",
 			"--hostname", "told", "--oom-score-adj", "100", "--annotation", "a=b",
 			"-v", src + ":/data", "--mount", "type=bind,src=" + src + ",dst=/mnt/ro,ro", "--tmpfs", "/t:size=1m,mode=1777",
@@ -173,24 +173,24 @@ func TestRuntimesAsRoot(t *testing.T) {
 			{"limit:nofile", "~:200"}, {"limit:core", "5:10"}, {"read:/proc/sys/net/ipv4/ip_forward", "1"}, {"read:/proc/sys/kernel/msgmax", "65000"},
 			{"status:CapBnd", "0000000000000001"}, {"status:NoNewPrivs", "1"}, {"status:Seccomp", "2"},
 		}},
-		{"everything of the host", []string{
+		{"everything of the host", []string{"--template", "runc",
 			"--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "-t=false", "--read-only=false",
 			"--security-opt", "seccomp=unconfined", "--security-opt", "no-new-privileges=false",
 		}, []question{
 			{"ns:net", hostNamespace(t, "net")}, {"ns:pid", hostNamespace(t, "pid")}, {"ns:ipc", hostNamespace(t, "ipc")}, {"ns:uts", hostNamespace(t, "uts")},
 			{"write:/x", "written"}, {"status:Seccomp", "0"}, {"status:NoNewPrivs", "0"}, {"status:CapBnd", "0000000020000420"}, {"ids", "0:0 []"},
 		}},
-		{"a namespace by path, and the device cgroup", []string{
+		{"a namespace by path, and the device cgroup", []string{"--template", "runc",
 			"--net", "/proc/self/ns/net", "-t=false", "--cap-add", "DAC_OVERRIDE", "--device", node + ":/dev/refused:r", "--device", other + ":/dev/allowed",
 			"--set", "/process/noNewPrivileges=false", "--remove", "/mounts/[destination=/dev/mqueue]", "--patch", `[{"op":"add","path":"/process/env/0","value":"P=1"}]`,
 		}, []question{
 			{"ns:net", hostNamespace(t, "net")}, {"device:/dev/refused", "c 241:7"}, {"open:/dev/refused", "operation not permitted"}, {"open:/dev/allowed", "no such device or address"}, {"mount:/dev/mqueue", "(none)"}, {"env:P", "1"},
 		}},
-		{"the docker template", []string{"--template", "docker", "--tmpfs", "/t"}, []question{
+		{"the docker template", []string{"--tmpfs", "/t"}, []question{
 			{"tty", "false"}, {"write:/x", "written"}, {"status:CapBnd", "00000000a80425fb"}, {"status:Seccomp", "2"}, {"status:NoNewPrivs", "0"}, {"hostname", "b"}, {"env:HOSTNAME", "b"},
 			{"read:/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"}, {"size:/dev/shm", "67108864"}, {"ids", "0:0 [0]"}, {"mount:/proc", "~nosuid"}, {"mount:/proc/sys", "~ro"},
 		}},
-		{"the docker template, of the host", []string{"--template", "docker", "--net", "host", "--uts", "host", "--ipc", "host"}, []question{
+		{"the docker template, of the host", []string{"--net", "host", "--uts", "host", "--ipc", "host"}, []question{
 			{"ns:net", hostNamespace(t, "net")}, {"env:HOSTNAME", "(unset)"}, {"ids", "0:0 [0]"},
 		}},
 	}
@@ -233,7 +233,7 @@ func TestLimits(t *testing.T) {
 			{"read:/sys/fs/cgroup/cpu.weight", "20"}, {"read:/sys/fs/cgroup/cpuset.cpus", "0"}, {"read:/sys/fs/cgroup/pids.max", "50"},
 		}
 	}
-	c := container{"limits", []string{"-t=false", "--memory", "64m", "--cpus", "1.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--pids-limit", "50"}, questions}
+	c := container{"limits", []string{"--memory", "64m", "--cpus", "1.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--pids-limit", "50"}, questions}
 	bundle := filepath.Join(testenv.Dir(t), "b")
 	cmd := exec.CommandContext(t.Context(), testenv.Binary(t), c.args(bundle)...)
 	cmd.Stdin = bytes.NewReader(probeStream(t))
@@ -271,7 +271,7 @@ func TestRuntimesAsUser(t *testing.T) {
 	} {
 		u := testenv.TempUser(t, ids.options)
 		for _, c := range []container{
-			{"private", []string{
+			{"private", []string{"--template", "runc",
 				"-e", "A=1", "--unsetenv", "TERM", "-w", "/data", "-t=false", "--hostname", "told", "--oom-score-adj", "100", "-v", "./data:/data", "--tmpfs", "/t:size=1m",
 				"--shm-size", "3m", "--device", "/dev/zero:/dev/nil", "--net", "private", "--ulimit", "nofile=100:200", "--ulimit", "core=0:0", "--sysctl", "net.ipv4.ip_forward=1",
 				"--cap-drop", "ALL", "--cap-add", "CHOWN", "--security-opt", "seccomp=default", "-u", "root",
@@ -280,14 +280,14 @@ func TestRuntimesAsUser(t *testing.T) {
 				{"size:/t", "1048576"}, {"size:/dev/shm", "3145728"}, {"device:/dev/nil", "c 1:5"}, {"open:/dev/nil", "opened"}, {"ns:net", "!" + hostNamespace(t, "net")}, {"mount:/sys", "~sysfs"},
 				{"limit:nofile", "~:200"}, {"limit:core", "0:0"}, {"read:/proc/sys/net/ipv4/ip_forward", "1"}, {"status:CapBnd", "0000000000000001"}, {"status:Seccomp", "2"},
 			}},
-			{"host", []string{"-t=false", "--net", "host", "--ipc", "host", "--uts", "host", "--pid", "host"}, []question{
+			{"host", []string{"--template", "runc", "-t=false", "--net", "host", "--ipc", "host", "--uts", "host", "--pid", "host"}, []question{
 				{"ns:net", hostNamespace(t, "net")}, {"ns:ipc", hostNamespace(t, "ipc")}, {"ns:uts", hostNamespace(t, "uts")}, {"ns:pid", hostNamespace(t, "pid")}, {"mount:/sys", "~sysfs"},
 			}},
-			{"docker", []string{"--template", "docker"}, []question{
+			{"docker", nil, []question{
 				{"tty", "false"}, {"write:/x", "written"}, {"status:CapBnd", "00000000a80425fb"}, {"status:Seccomp", "2"}, {"ns:net", "!" + hostNamespace(t, "net")}, {"hostname", "docker"},
 				{"read:/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"},
 			}},
-			{"docker-host", []string{"--template", "docker", "--net", "host"}, []question{{"ns:net", hostNamespace(t, "net")}, {"mount:/sys", "~sysfs"}}},
+			{"docker-host", []string{"--net", "host"}, []question{{"ns:net", hostNamespace(t, "net")}, {"mount:/sys", "~sysfs"}}},
 		} {
 			t.Run(ids.name+"/"+c.name, func(t *testing.T) {
 				if err := os.MkdirAll(filepath.Join(u.Home, "data"), 0o755); err != nil {

@@ -105,7 +105,7 @@ CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_
 CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG
 CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE`
 
-// Every edit flag, and exactly what it changes in the default config. DIR
+// Every edit flag, and exactly what it changes in what runc spec writes. DIR
 // stands for the directory the program runs in. Where the rootless config gets
 // something else but for the numbers of the namespaces, that is in rootless.
 var flagCases = []struct{ flags, want, rootless string }{
@@ -243,9 +243,9 @@ func TestFlags(t *testing.T) {
 	for _, form := range []struct {
 		name string
 		args []string
-	}{{"root", nil}, {"rootless", []string{"--rootless"}}} {
+	}{{"root", []string{"--template", "runc"}}, {"rootless", []string{"--template", "runc", "--rootless"}}} {
 		plain := good(t, dir, "", append([]string{"spec"}, form.args...)...)
-		// The table is for hosts without a cgroup namespace in the default config.
+		// The table is for hosts without a cgroup namespace in that config.
 		if strings.Contains(plain, `"cgroup"
 			}`) {
 			form.args = append(form.args, "--cgroupns", "host")
@@ -309,7 +309,7 @@ func TestCapAll(t *testing.T) {
 	var c struct {
 		Process struct{ Capabilities map[string][]string }
 	}
-	if err := json.Unmarshal([]byte(good(t, dir, "", "spec", "--cap-drop", "all", "--cap-add", "ALL", "--cap-drop", "MKNOD")), &c); err != nil {
+	if err := json.Unmarshal([]byte(good(t, dir, "", "spec", "--template", "runc", "--cap-drop", "all", "--cap-add", "ALL", "--cap-drop", "MKNOD")), &c); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.Fields(strings.ReplaceAll(allCaps, "CAP_MKNOD", ""))
@@ -319,7 +319,7 @@ func TestCapAll(t *testing.T) {
 		}
 	}
 	// In the order of the command line: what is dropped last is gone.
-	if err := json.Unmarshal([]byte(good(t, dir, "", "spec", "--cap-add", "SYS_TIME", "--cap-drop", "ALL")), &c); err != nil {
+	if err := json.Unmarshal([]byte(good(t, dir, "", "spec", "--template", "runc", "--cap-add", "SYS_TIME", "--cap-drop", "ALL")), &c); err != nil {
 		t.Fatal(err)
 	}
 	for set, list := range c.Process.Capabilities {
