@@ -49,7 +49,6 @@ const (
 	FindingNamespace    = "namespace-path"     // a namespace to be joined is not there
 	FindingHook         = "hook"               // a hook is not there
 	FindingSecurity     = "security-module"    // a profile or label that this host cannot give
-	FindingRlimit       = "rlimit"             // a limit above the caller's own
 	FindingDevice       = "device"             // a device of the host that is not there
 	FindingOwner        = "owner"              // files of owners that the mapping lacks
 	FindingUnreadable   = "unreadable"         // what could not be looked at
@@ -63,10 +62,26 @@ const (
 //
 // The bundle is hostile. Nothing in it is executed; nothing but config.json, the first bytes of the command and of its
 // interpreters, and directories is opened, and only what has proved to be a regular file or a directory. Nothing is
-// followed out of the rootfs but into the sources of the config's bind mounts. Memory is bounded.
+// followed out of the rootfs but into the sources of the config's bind mounts. Memory is bounded, and so is the number of
+// names that are looked up. It returns when ctx ends, also where a filesystem does not answer.
 //
-// Where there is no bundle at all, the error is a *BundleError.
-func Bundle(ctx context.Context, c Config) ([]specedit.Finding, error) {
+// Where there is no bundle at all, the error is a *bundle.Error. What is no fault of the bundle, a disk that cannot be read
+// or a limit of this process, is an error and never a finding.
+func Bundle(ctx context.Context, c Config) (found []specedit.Finding, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		found, err = look(ctx, c)
+	}()
+	select {
+	case <-done:
+		return found, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func look(ctx context.Context, c Config) ([]specedit.Finding, error) {
 	dir, err := bundle.Open(c.Dir)
 	if err != nil {
 		return nil, err
@@ -127,21 +142,17 @@ func (k *checker) run(ctx context.Context) error {
 	if rootErr == nil {
 		defer k.rootfs.Close()
 	}
-	if errors.Is(configErr, fs.ErrNotExist) && errors.Is(rootErr, fs.ErrNotExist) {
+	switch {
+	case errors.Is(configErr, fs.ErrNotExist) && errors.Is(rootErr, fs.ErrNotExist):
 		return &bundle.Error{Kind: bundle.None, Dir: k.dir.Name(), Detail: "it has neither a rootfs nor a config.json"}
-	}
-	if configErr != nil {
+	case isFault(configErr):
+		return fmt.Errorf("read config.json: %w", configErr)
+	case isFault(rootErr):
+		return fmt.Errorf("open the rootfs: %w", rootErr)
+	case configErr != nil:
 		k.file(FindingConfig, "config.json", "cannot be read: %v", configErr)
-	} else {
-		known := specedit.Host{Rootless: k.ordinary}
-		if k.ordinary {
-			known.HardLimits = host.HardLimits()
-		}
-		known.CgroupV2 = host.Describe(k.ids).CgroupV2
-		known.CgroupDelegated = known.CgroupV2 && delegated()
-		var found []specedit.Finding
-		k.spec, found = specedit.Inspect(text, known)
-		k.found = append(k.found, found...)
+	default:
+		k.inspect(text)
 	}
 	if rootErr != nil {
 		what := rootErr.Error()
@@ -158,13 +169,44 @@ func (k *checker) run(ctx context.Context) error {
 	if rootErr != nil || !k.isRoot() {
 		return nil
 	}
-	k.view = newView(k.rootfs)
+	names := &lookups{ctx: ctx, left: maxLookups}
+	k.view = newView(k.rootfs, names)
 	defer k.view.close()
+	k.checkView()
+	if names.err != nil {
+		return names.err
+	}
+	if names.left == 0 {
+		k.file(FindingMore, "config.json", "has not been looked at to the end: %v", errTooMany)
+	}
+	k.checkParents()
+	return k.checkOwners(ctx)
+}
+
+// inspect reads the config and looks at it by itself.
+func (k *checker) inspect(text []byte) {
+	known := specedit.Host{Rootless: k.ordinary, CgroupV2: host.UnifiedCgroups()}
+	if k.ordinary {
+		known.HardLimits = host.HardLimits()
+	}
+	known.CgroupDelegated = known.CgroupV2 && delegated()
+	var found []specedit.Finding
+	k.spec, found = specedit.Inspect(text, known)
+	for _, f := range found {
+		k.add(f)
+	}
+}
+
+// checkView looks at what the container will see: mounts first, for they cover what is below.
+func (k *checker) checkView() {
 	var st unix.Statfs_t
 	if unix.Fstatfs(int(k.rootfs.Fd()), &st) == nil {
 		k.view.mounts[0].noexec = st.Flags&unix.ST_NOEXEC != 0
 	}
 	for i, m := range k.spec.Mounts {
+		if k.view.next() != nil {
+			return
+		}
 		k.checkMount(i, m)
 	}
 	k.checkDevices()
@@ -174,8 +216,11 @@ func (k *checker) run(ctx context.Context) error {
 			k.checkCommand(p)
 		}
 	}
-	k.checkParents()
-	return k.checkOwners(ctx)
+}
+
+// isFault tells whether an error is one of this process or of the disk, and says nothing about the bundle.
+func isFault(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EIO)
 }
 
 // procFD is a path that the kernel takes for what f is open on.
@@ -226,6 +271,9 @@ func (k *checker) checkCwd(cwd string) {
 		return // said by specedit
 	}
 	r, err := k.view.walk(cwd, walkMake)
+	if errors.Is(err, errTooMany) {
+		return
+	}
 	if err != nil {
 		k.at(FindingCwd, "/process/cwd", "is %q: %v", cwd, err)
 		return

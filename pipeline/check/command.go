@@ -10,36 +10,49 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"ocibundle/tarx"
 )
 
 // checkCommand finds the command as a runtime does, in the container's own PATH, and looks at what it needs.
 func (k *checker) checkCommand(p *specs.Process) {
 	const where = "/process/args/0"
 	name := p.Args[0]
-	if name == "" {
+	switch {
+	case name == "":
 		k.at(FindingNotFound, where, "is empty")
+	case len(name) >= unix.PathMax:
+		k.at(FindingNotFound, where, "is a name of %d bytes: %v", len(name), unix.ENAMETOOLONG)
+	case strings.Contains(name, "/"):
+		k.checkPath(p, name, where)
+	default:
+		k.searchPath(p, name, where)
+	}
+}
+
+// checkPath looks at a command that is named by its path.
+func (k *checker) checkPath(p *specs.Process, name, where string) {
+	if !strings.HasPrefix(name, "/") && k.cwd == "" {
+		return // said of the working directory
+	}
+	r, err := k.view.walk(k.absolute(name), walkLook)
+	if err != nil {
+		k.at(FindingNotFound, where, "is %q: %s", name, k.whyNot(k.absolute(name), err))
 		return
 	}
-	if strings.Contains(name, "/") {
-		if !strings.HasPrefix(name, "/") && k.cwd == "" {
-			return // said of the working directory
-		}
-		r, err := k.view.walk(k.absolute(name), walkLook)
-		if err != nil {
-			k.at(FindingNotFound, where, "is %q: %s", name, k.whyNot(k.absolute(name), err))
-			return
-		}
-		defer r.close()
-		if r.unknown {
-			return
-		}
-		if err := k.executable(p, r); err != nil {
-			k.at(codeOf(err), where, "is %q: %v", name, err)
-			return
-		}
-		k.checkProgram(p, r, where)
+	defer r.close()
+	if r.unknown {
 		return
 	}
+	if err := k.executable(p, r); err != nil {
+		k.at(codeOf(err), where, "is %q: %v", name, err)
+		return
+	}
+	k.checkProgram(p, r, where)
+}
+
+// searchPath looks a command up in PATH.
+func (k *checker) searchPath(p *specs.Process, name, where string) {
 	search := ""
 	for _, e := range p.Env {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
@@ -52,8 +65,11 @@ func (k *checker) checkCommand(p *specs.Process) {
 	}
 	var miss, reason error
 	missed := ""
-	for _, dir := range strings.Split(search, ":") {
-		if !strings.HasPrefix(dir, "/") {
+	for dir := range strings.SplitSeq(search, ":") {
+		if k.view.next() != nil {
+			return
+		}
+		if !strings.HasPrefix(dir, "/") || len(dir) >= unix.PathMax {
 			continue // what is found relative to the working directory is not executed (os/exec.ErrDot)
 		}
 		candidate := dir + "/" + name
@@ -64,28 +80,29 @@ func (k *checker) checkCommand(p *specs.Process) {
 			}
 			continue
 		}
-		if r.unknown {
-			r.close()
-			return
+		err = k.executable(p, r)
+		if !r.unknown && err == nil {
+			k.checkProgram(p, r, where)
 		}
-		if err := k.executable(p, r); err != nil {
-			r.close()
-			if miss == nil {
-				miss, missed = err, candidate
-			}
-			continue
-		}
-		k.checkProgram(p, r, where)
 		r.close()
-		return
+		switch {
+		case r.unknown || err == nil:
+			return
+		case miss == nil:
+			miss, missed = err, candidate
+		}
+	}
+	shown := search
+	if len(shown) > unix.PathMax {
+		shown = shown[:unix.PathMax] + "..."
 	}
 	switch {
 	case miss != nil:
 		k.at(codeOf(miss), where, "is %q, and %s: %v", name, missed, miss)
 	case reason != nil:
-		k.at(FindingNotFound, where, "is %q, which is in no directory of PATH (%s): %v", name, search, reason)
+		k.at(FindingNotFound, where, "is %q, which is in no directory of PATH (%s): %v", name, shown, reason)
 	default:
-		k.at(FindingNotFound, where, "is %q, which is in no directory of PATH (%s)", name, search)
+		k.at(FindingNotFound, where, "is %q, which is in no directory of PATH (%s)", name, shown)
 	}
 }
 
@@ -114,7 +131,7 @@ func (k *checker) coveredBy(name string, err error) string {
 	if !ok || we.mount == 0 {
 		return ""
 	}
-	bare, err := newView(k.rootfs).walk(name, walkLook)
+	bare, err := newView(k.rootfs, k.view.lookups).walk(name, walkLook)
 	if err != nil {
 		return ""
 	}
@@ -164,13 +181,13 @@ func (k *checker) allowed(p *specs.Process, st *unix.Stat_t) bool {
 	if !k.mapped {
 		return dir || st.Mode&0o111 != 0
 	}
-	uid, ok := toContainer(k.mapping.UIDMaps, st.Uid)
-	gid, inGroup := toContainer(k.mapping.GIDMaps, st.Gid)
+	uid, ok := tarx.ToContainer(k.mapping.UIDMaps, st.Uid)
+	gid, inGroup := tarx.ToContainer(k.mapping.GIDMaps, st.Gid)
 	bit := uint32(0o001)
 	switch {
-	case ok && uid == p.User.UID:
+	case ok && uint32(uid) == p.User.UID:
 		bit = 0o100
-	case inGroup && (gid == p.User.GID || slices.Contains(p.User.AdditionalGids, gid)):
+	case inGroup && (uint32(gid) == p.User.GID || slices.Contains(p.User.AdditionalGids, uint32(gid))):
 		bit = 0o010
 	}
 	if st.Mode&bit != 0 {

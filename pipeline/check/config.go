@@ -12,9 +12,9 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-// maxChecked is the most bytes of a config.json that are looked at. A tree of it takes a hundred times as much memory, and
-// execve(2) takes no more arguments and environment than this has room for.
-const maxChecked = 4 << 20
+// maxChecked is the most bytes of a config.json that are looked at. A tree of it takes two hundred times as much memory,
+// and no container's config comes near it.
+const maxChecked = 1 << 20
 
 // readConfig reads config.json, which may be anything.
 func readConfig(dir *os.File) ([]byte, error) {

@@ -12,6 +12,7 @@ import (
 
 	"ocibundle/pipeline/bundle"
 	"ocibundle/specedit"
+	"ocibundle/tarx"
 )
 
 // readMapping takes the mapping of the config's own user namespace.
@@ -143,18 +144,6 @@ func ownerMapped(dirfd int, name string, st *unix.Stat_t) bool {
 
 // mapsTo tells whether an id on disk is some id of the container's.
 func mapsTo(maps []user.IDMap, id uint32) bool {
-	_, ok := toContainer(maps, id)
+	_, ok := tarx.ToContainer(maps, id)
 	return ok
-}
-
-func toContainer(maps []user.IDMap, id uint32) (uint32, bool) {
-	if len(maps) == 0 {
-		return id, true
-	}
-	for _, m := range maps {
-		if n := int64(id) - m.ParentID; n >= 0 && n < m.Count {
-			return uint32(m.ID + n), true
-		}
-	}
-	return 0, false
 }

@@ -26,6 +26,8 @@ func (k *checker) checkMount(i int, m specs.Mount) {
 			at = we.at
 		}
 		switch {
+		case errors.Is(err, errTooMany):
+			// said once, at the end
 		case errors.Is(err, unix.ENOTDIR):
 			k.at(FindingMountTarget, where, "is %q, whose parent %q is not a directory", m.Destination, filepath.Dir(at))
 		case errors.Is(err, unix.ELOOP):

@@ -1,7 +1,9 @@
 package check
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 // reading, nothing blocks), with the text of symbolic links put in front of what remains, and with the root of the view for
 // a ceiling. Thus a walk never leaves the rootfs but for the source of a bind mount, nor that source but for the view.
 type view struct {
+	*lookups
 	mounts []viewMount
 	at     map[spot]int  // the mount that sits on a spot
 	made   map[spot]bool // directories that the runtime makes for mount targets
@@ -68,11 +71,49 @@ type resolved struct {
 	made    bool    // a directory has to be made
 }
 
+// The limits of one walk. The kernel's own are 40 links (MAXSYMLINKS) and PATH_MAX bytes of a path; what a walk comes
+// through is kept, so the way there has limits, too.
 const (
-	viewLinks = 40   // links in one walk, as the kernel's MAXSYMLINKS
-	viewDepth = 512  // handles in one walk
-	viewSteps = 8192 // components in one walk
+	walkLinks = 40
+	walkDepth = 512  // handles
+	walkSteps = 4096 // components
 )
+
+// maxLookups bounds the names that are looked up for one bundle, and the mounts among them, however many the author of
+// the bundle asks for. A bundle of a container with a hundred mounts takes some thousand.
+const maxLookups = 20000
+
+// lookups is what is left of maxLookups.
+type lookups struct {
+	ctx  context.Context
+	left int
+	// err ends the check: the context's cause, or a fault of this process or of a disk, which says nothing about the bundle.
+	err error
+}
+
+var errTooMany = fmt.Errorf("more than %d names would have to be looked up", maxLookups)
+
+// next takes one off.
+func (l *lookups) next() error {
+	if l.err == nil && l.ctx.Err() != nil {
+		l.err = context.Cause(l.ctx)
+	}
+	if l.err != nil {
+		return l.err
+	}
+	if l.left == 0 {
+		return errTooMany
+	}
+	l.left--
+	return nil
+}
+
+// note keeps an error that says nothing about the bundle.
+func (l *lookups) note(at string, err error) {
+	if l.err == nil && isFault(err) {
+		l.err = fmt.Errorf("look at %q: %w", at, err)
+	}
+}
 
 // walkError is a walk that came to nothing.
 type walkError struct {
@@ -93,10 +134,11 @@ const (
 	walkMake          // directories that are missing are made, as a runtime does for mount targets
 )
 
-func newView(rootfs *os.File) *view {
+func newView(rootfs *os.File, l *lookups) *view {
 	return &view{
-		mounts: []viewMount{{index: -1, target: "/", kind: "rootfs", root: rootfs}},
-		at:     map[spot]int{}, made: map[spot]bool{},
+		lookups: l,
+		mounts:  []viewMount{{index: -1, target: "/", kind: "rootfs", root: rootfs}},
+		at:      map[spot]int{}, made: map[spot]bool{},
 	}
 }
 
@@ -132,112 +174,142 @@ func (v *view) top(f frame) (frame, error) {
 	}
 }
 
+// A walk is a path on the way through the view.
+type walk struct {
+	view   *view
+	mode   walkMode
+	stack  []frame
+	rest   []string // what is still to be looked up
+	linked int      // how many of rest come from links
+	links  int
+	steps  int
+	end    resolved
+}
+
 // walk resolves an absolute path. The caller closes what it gets. Errors are a *walkError.
-func (v *view) walk(name string, mode walkMode) (_ *resolved, err error) {
-	var stack []frame
+func (v *view) walk(name string, mode walkMode) (*resolved, error) {
+	w := walk{view: v, mode: mode}
 	defer func() {
-		for i := range stack {
-			stack[i].close()
+		for i := range w.stack {
+			w.stack[i].close()
 		}
 	}()
+	if len(name) >= unix.PathMax {
+		return nil, &walkError{"/", 0, unix.ENAMETOOLONG}
+	}
 	root := frame{name: "/", file: v.mounts[0].root, keep: true}
-	if err := unix.Fstat(int(root.file.Fd()), &root.st); err != nil {
+	err := unix.Fstat(int(root.file.Fd()), &root.st)
+	if err == nil {
+		root, err = v.top(root)
+	}
+	if err != nil {
 		return nil, &walkError{"/", 0, err}
 	}
-	if root, err = v.top(root); err != nil {
-		return nil, &walkError{"/", 0, err}
-	}
-	stack = append(stack, root)
-
-	r := &resolved{}
-	rest := components(name)
-	linked := 0 // how many of rest come from links
-	for links, steps := 0, 0; len(rest) > 0; steps++ {
-		dir := &stack[len(stack)-1]
-		next, own := rest[0], linked == 0
-		rest, linked = rest[1:], max(linked-1, 0)
-		at := path.Join(dir.name, next)
-		fail := func(err error) (*resolved, error) { return nil, &walkError{at, dir.mount, err} }
-		switch {
-		case steps >= viewSteps || len(stack) >= viewDepth:
-			return fail(errDeep)
-		case !dir.isDir():
-			return fail(unix.ENOTDIR)
-		case next == ".":
-			continue
-		case next == "..":
-			if len(stack) == 1 {
-				r.clamped = true
-				continue
-			}
-			dir.close()
-			stack = stack[:len(stack)-1]
-			continue
+	w.stack, w.rest = append(w.stack, root), components(name)
+	for len(w.rest) > 0 {
+		dir := w.stack[len(w.stack)-1]
+		at := path.Join(dir.name, w.rest[0])
+		if err := w.step(&dir, at); err != nil {
+			v.note(at, err)
+			return nil, &walkError{at, dir.mount, err}
 		}
+	}
+	w.end.frame = w.stack[len(w.stack)-1]
+	w.stack = w.stack[:len(w.stack)-1]
+	return &w.end, nil
+}
+
+// step takes the next component, which is called at in the view, from a directory.
+func (w *walk) step(dir *frame, at string) error {
+	if err := w.view.next(); err != nil {
+		return err
+	}
+	next, own := w.rest[0], w.linked == 0
+	w.rest, w.linked = w.rest[1:], max(w.linked-1, 0)
+	w.steps++
+	switch {
+	case w.steps > walkSteps || len(w.stack) >= walkDepth || len(at) >= unix.PathMax:
+		return errDeep
+	case !dir.isDir():
+		return unix.ENOTDIR
+	case next == ".":
+		return nil
+	case next == ".." && len(w.stack) == 1:
+		w.end.clamped = true
+		return nil
+	case next == "..":
+		dir.close()
+		w.stack = w.stack[:len(w.stack)-1]
+		return nil
+	}
+	if dir.file != nil {
 		searched := *dir
 		searched.file = nil
-		if dir.file != nil {
-			r.dirs = append(r.dirs, searched)
-		}
-		child := frame{spot: spot{dir.mount, dir.path + "/" + next}, name: at}
-		if _, covered := v.at[child.spot]; covered {
-			if child, err = v.top(child); err != nil {
-				return fail(err)
-			}
-			stack = append(stack, child)
-			continue
-		}
-		if dir.unknown {
-			child.unknown = true
-			stack = append(stack, child)
-			continue
-		}
-		var fd int
-		err := error(unix.ENOENT)
-		if dir.file != nil {
-			fd, err = unix.Openat(int(dir.file.Fd()), next, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		}
-		if err == unix.ENOENT && (v.made[child.spot] || mode == walkMake) {
-			if !v.made[child.spot] {
-				r.made = true
-				v.made[child.spot] = true
-			}
-			stack = append(stack, child)
-			continue
-		}
-		if err != nil {
-			return fail(err)
-		}
-		child.file = os.NewFile(uintptr(fd), at)
-		if err := unix.Fstat(fd, &child.st); err != nil {
-			child.close()
-			return fail(err)
-		}
-		if child.st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			stack = append(stack, child)
-			continue
-		}
-		r.symlink = r.symlink || own && len(rest) == 0
-		text, err := readlink(fd)
-		child.close()
-		if err != nil {
-			return fail(err)
-		}
-		if links++; links > viewLinks {
-			return fail(unix.ELOOP)
-		}
-		if strings.HasPrefix(text, "/") {
-			for i := range stack[1:] {
-				stack[1+i].close()
-			}
-			stack = stack[:1]
-		}
-		parts := components(text)
-		rest, linked = append(parts, rest...), linked+len(parts)
+		w.end.dirs = append(w.end.dirs, searched)
 	}
-	r.frame = stack[len(stack)-1]
-	stack = stack[:len(stack)-1]
-	return r, nil
+	child, err := w.child(dir, next, at)
+	if err != nil {
+		return err
+	}
+	if child.file == nil || child.st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		w.stack = append(w.stack, child)
+		return nil
+	}
+	defer child.close()
+	w.end.symlink = w.end.symlink || own && len(w.rest) == 0
+	return w.follow(&child)
+}
+
+// child is what a directory has under a name.
+func (w *walk) child(dir *frame, name, at string) (child frame, err error) {
+	v := w.view
+	child = frame{spot: spot{dir.mount, dir.path + "/" + name}, name: at, unknown: dir.unknown}
+	if _, covered := v.at[child.spot]; covered {
+		return v.top(child)
+	}
+	if dir.unknown {
+		return child, nil
+	}
+	fd, err := -1, error(unix.ENOENT)
+	if dir.file != nil {
+		fd, err = unix.Openat(int(dir.file.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
+	if err == unix.ENOENT && (v.made[child.spot] || w.mode == walkMake) {
+		if !v.made[child.spot] {
+			w.end.made = true
+			v.made[child.spot] = true
+		}
+		return child, nil
+	}
+	if err != nil {
+		return child, err
+	}
+	child.file = os.NewFile(uintptr(fd), at)
+	if err := unix.Fstat(fd, &child.st); err != nil {
+		child.close()
+		return child, err
+	}
+	return child, nil
+}
+
+// follow puts the text of a symbolic link in front of what remains.
+func (w *walk) follow(link *frame) error {
+	text, err := readlink(int(link.file.Fd()))
+	if err != nil {
+		return err
+	}
+	if w.links++; w.links > walkLinks {
+		return unix.ELOOP
+	}
+	if strings.HasPrefix(text, "/") {
+		for i := range w.stack[1:] {
+			w.stack[1+i].close()
+		}
+		w.stack = w.stack[:1]
+	}
+	parts := components(text)
+	w.rest, w.linked = append(parts, w.rest...), w.linked+len(parts)
+	return nil
 }
 
 // components splits a path. What ends in a slash is a directory.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -48,7 +49,7 @@ func TestViewIsTheKernels(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		v := newView(root)
+		v := newView(root, &lookups{ctx: t.Context(), left: 1 << 40})
 		for range 200 {
 			path := "/" + somewhere() + "/" + name()
 			// EAGAIN is no answer: a rename or a mount anywhere on the machine ends a lookup with ".." in it
@@ -126,7 +127,7 @@ func TestViewUnderAttack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	v := newView(root)
+	v := newView(root, &lookups{ctx: t.Context(), left: 1 << 40})
 	found := 0
 	for range 20_000 {
 		for _, path := range []string{"/a/b/f", "/a/../a/b/f", "/evil/b/f", "/c/f"} {
@@ -152,6 +153,9 @@ func TestViewIsBounded(t *testing.T) {
 	if err := os.Symlink(strings.TrimSuffix(strings.Repeat("./", 2000), "/"), dir+"/dots"); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink(strings.Repeat(strings.Repeat("n", 255)+"/", 15)+strings.Repeat("n", 200), dir+"/long"); err != nil {
+		t.Fatal(err)
+	}
 	root, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -164,18 +168,50 @@ func TestViewIsBounded(t *testing.T) {
 		}
 		return len(list)
 	}
-	v := newView(root)
+	v := newView(root, &lookups{ctx: t.Context(), left: 1 << 40})
 	before := handles()
-	for _, path := range []string{
-		strings.Repeat("/dots", 30),
-		strings.Repeat("/x", 100_000),
-		strings.Repeat("/x", 100) + strings.Repeat("/..", 100_000),
+	for _, tt := range []struct {
+		path string
+		want error
+	}{
+		{strings.Repeat("/dots", 30), errDeep},
+		{strings.Repeat("/x", 2000), errDeep},
+		{"/long/" + strings.Repeat("n", 100), errDeep},
+		{strings.Repeat("/x", 100_000), unix.ENAMETOOLONG},
 	} {
-		if _, err := v.walk(path, walkMake); !errors.Is(err, errDeep) {
-			t.Errorf("%.20s...: %v", path, err)
+		if _, err := v.walk(tt.path, walkMake); !errors.Is(err, tt.want) {
+			t.Errorf("%.20s...: %v", tt.path, err)
 		}
 	}
 	if after := handles(); after != before {
 		t.Errorf("%d handles, and %d before", after, before)
+	}
+}
+
+// All walks of a check together look up no more than there is a budget for, and end with the context.
+func TestLookupsAreBounded(t *testing.T) {
+	root, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	names := &lookups{ctx: ctx, left: 10}
+	v := newView(root, names)
+	for range 3 {
+		if r, err := v.walk("/a/b/c", walkMake); err != nil {
+			t.Fatal(err)
+		} else {
+			r.close()
+		}
+	}
+	if _, err := v.walk("/a/b/c", walkLook); !errors.Is(err, errTooMany) || names.err != nil {
+		t.Errorf("beyond the budget: %v (%v)", err, names.err)
+	}
+	names.left = 1000
+	stop := errors.New("stop")
+	cancel(stop)
+	if _, err := v.walk("/a/b/c", walkLook); !errors.Is(err, stop) || !errors.Is(names.err, stop) {
+		t.Errorf("after the context has ended: %v (%v)", err, names.err)
 	}
 }
