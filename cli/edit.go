@@ -7,8 +7,13 @@ import (
 	"ocibundle/pipeline/bundle"
 )
 
-// editCommand edits a bundle.
-func (p *program) editCommand(positional []string) error {
+func (p *program) editCommand() *command {
+	return &command{name: "edit", arguments: "DIR [flags] [-- ARG...]", usage: "change the config.json of a bundle in one step",
+		flags: editFlagDefs(), run: p.edit}
+}
+
+// edit edits a bundle.
+func (p *program) edit(positional []string) error {
 	if len(positional) != 1 {
 		return usagef("%d directories were named, not one", len(positional)).hint("ocibundle edit DIR [edits]")
 	}
@@ -26,6 +31,6 @@ func (p *program) editCommand(positional []string) error {
 	if err != nil {
 		return err
 	}
-	p.warn(warnings)
+	p.warn(warnings...)
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -55,9 +54,5 @@ func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 		return nil, fmt.Errorf("open %q: %w", filepath.Join(c.Dir, "rootfs"), err)
 	}
 	defer rootfs.Close()
-	if f, ok := c.Out.(*os.File); ok {
-		// Where it is a pipe, fewer wake-ups; elsewhere it means nothing.
-		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20)
-	}
 	return export.Tree(ctx, c.Out, rootfs, o)
 }
