@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -60,6 +61,10 @@ func TestUnitVerify(t *testing.T) {
 	}
 }
 
+// withoutHybrid runs its arguments where no unified hierarchy lies beside the others,
+// which crun refuses.
+const withoutHybrid = `! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified || exit 1; exec "$@"`
+
 // TestUnitRuns does what systemd would do with a unit: start, stop by its signal,
 // and clean up what a killed runtime leaves.
 func TestUnitRuns(t *testing.T) {
@@ -67,6 +72,10 @@ func TestUnitRuns(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		t.Run(runtime, func(t *testing.T) {
 			path := testenv.NeedTool(t, runtime)
+			testenv.NeedTool(t, "unshare")
+			command := func(words []string) *exec.Cmd {
+				return exec.CommandContext(context.Background(), "unshare", append([]string{"-m", "sh", "-c", withoutHybrid, "-"}, words...)...)
+			}
 			dir := testenv.Dir(t)
 			rootfs := filepath.Join(dir, "rootfs")
 			if err := os.Mkdir(rootfs, 0o755); err != nil {
@@ -85,23 +94,24 @@ func TestUnitRuns(t *testing.T) {
 			print.Dir = dir
 			lines := service(testenv.Output(t, print))
 			split := func(key string) []string { return strings.Fields(strings.TrimLeft(lines[key], "-:")) }
-			cleanUp := func() {
-				exec.Command(split("ExecStopPost")[0], split("ExecStopPost")[1:]...).Run()
-			}
+			cleanUp := func() { command(split("ExecStopPost")).Run() }
 			t.Cleanup(cleanUp)
 			start := func() (*exec.Cmd, <-chan error) {
-				words := split("ExecStart")
-				cmd := exec.CommandContext(t.Context(), words[0], words[1:]...)
-				cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+				cmd := command(split("ExecStart"))
+				var says bytes.Buffer
+				cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &says, &says, 10*time.Second
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
 				ended := make(chan error, 1)
-				go func() { ended <- cmd.Wait() }()
-				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-				defer cancel()
-				if err := testenv.PingRedis(ctx, port); err != nil {
-					t.Fatal(err)
+				pinging, stop := context.WithCancelCause(t.Context())
+				go func() {
+					err := cmd.Wait()
+					stop(fmt.Errorf("it ended: %v", err))
+					ended <- err
+				}()
+				if err := testenv.PingRedis(pinging, port); err != nil {
+					t.Fatalf("%v\n%s", err, says.Bytes())
 				}
 				return cmd, ended
 			}
@@ -133,7 +143,7 @@ func TestUnitRuns(t *testing.T) {
 			cmd.Process.Signal(syscall.SIGINT)
 			<-ended
 			cleanUp()
-			if out, err := exec.Command(path, "list", "-q").Output(); err != nil || strings.Contains(string(out), name) {
+			if out, err := command([]string{path, "list", "-q"}).Output(); err != nil || strings.Contains(string(out), name) {
 				t.Errorf("left in %s list: %s %v", runtime, out, err)
 			}
 		})
