@@ -38,3 +38,5 @@ require (
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/tools v0.49.0 // indirect
 )
+
+tool github.com/cpuguy83/go-md2man/v2

@@ -1,20 +1,21 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"os/signal"
+	"path/filepath"
 	"slices"
-	"syscall"
 
-	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"ocibundle/pipeline"
 	"ocibundle/pipeline/bundle"
+	"ocibundle/pipeline/check"
 	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
@@ -23,15 +24,15 @@ import (
 )
 
 // main is the main job: a stream in, a bundle out.
-func (p *program) main(c *cli.Context) error {
-	if c.Bool("version") {
-		_, err := fmt.Fprintf(p.stdout, "ocibundle %s\n", version())
-		return err
-	}
-	if c.NArg() > 0 {
-		return p.strayArgument(c.Args().First())
-	}
-	if len(p.rec.uses) == 0 && !p.hasArgs {
+func (p *program) main(positional []string) error {
+	switch {
+	case p.rec.is("help"):
+		return p.stdout.print(p.mainPage())
+	case p.rec.is("version"):
+		return p.stdout.print("ocibundle " + version() + "\n")
+	case len(positional) > 0:
+		return cmp.Or(p.strayBool(positional[0]), p.strayArgument(positional[0]))
+	case len(p.rec.uses) == 0 && !p.hasArgs:
 		return usagef("nothing to do").hint("docker export CONTAINER | ocibundle -o DIR").hint("ocibundle --help tells the rest")
 	}
 	o, err := readOptions(&p.rec)
@@ -41,64 +42,88 @@ func (p *program) main(c *cli.Context) error {
 	if err := checkStdin(o.input); err != nil {
 		return err
 	}
-	if o.config.Force {
-		// From inside a namespace a user's own containers cannot be seen.
-		if err := bundle.CheckInUse(o.config.Output); err != nil {
-			return err
-		}
-	}
-	// Until here nothing was opened, so that the program can start over inside
-	// a user namespace: a pipe can be read only once.
-	enter := userns.Enter
-	if o.stream {
-		if err := p.checkStdout("tar -C DIR -x"); err != nil {
-			return err
-		}
-		enter = func(_ context.Context, r userns.Request) (userns.State, error) { return userns.Headers(r) }
-	}
-	ids, err := enter(context.Background(), o.ids)
-	if err != nil {
+	if err := p.chooseIDs(o); err != nil {
 		return err
 	}
-	ctx := context.Background()
-	if !o.stream {
-		var stop func()
-		ctx, stop = signalContext()
-		defer stop()
-	} // A write to a full pipe cannot be called off, and leaves nothing to clean up: a signal ends it where it is.
-
 	f := &files{}
 	if o.input == "-" {
 		f.stdin = "the stream"
 	}
-	o.config.IDs = ids
-	o.config.Spec.Host = host.Describe(ids)
 	if err := p.plan(&o.config.Spec, o.template, f); err != nil {
 		return err
 	}
-	o.config.Open = func() (io.ReadCloser, error) { return openStream(o.input) }
+	o.config.Open = func() (io.ReadCloser, error) { return decode.OpenFile(o.input) }
 	o.config.Progress = new(decode.Progress)
 	done := showProgress(p.stderr, o.progress, o.config.Progress)
-	run := pipeline.Run
-	if o.stream {
-		run = func(ctx context.Context, c pipeline.Config) (*pipeline.Result, error) {
-			return pipeline.Stream(ctx, c, p.stdout)
-		}
-	}
-	res, err := run(ctx, o.config)
+	res, err := p.runPipeline(o)
 	done()
 	if err != nil {
 		return err
 	}
-	return p.tell(o, res)
+	p.summarize(o, res)
+	return nil
 }
 
-// checkStdout refuses to write a tar stream to a terminal.
-func (p *program) checkStdout(reader string) error {
-	if f, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return usagef("standard output is a terminal").hint("the stream is for a file or a pipe: ... > FILE, or ... | %s", reader)
+// runPipeline makes the bundle, or writes it to standard output.
+func (p *program) runPipeline(o *options) (*pipeline.Result, error) {
+	if o.stream { // nothing to clean up
+		return pipeline.Stream(context.Background(), o.config, p.stdout)
 	}
-	return nil
+	res, err := pipeline.Run(p.signals.gently(), o.config)
+	if err != nil {
+		return nil, hintOutput(err, o.config.Output)
+	}
+	if !o.quiet {
+		res.Warnings = append(res.Warnings, p.foresee(o, res)...)
+	}
+	return res, nil
+}
+
+// hintOutput says what to do about a place where no bundle can be made.
+func hintOutput(err error, output string) error {
+	switch parent := filepath.Dir(filepath.Clean(output)); {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return &hintedError{err, "the disk is full; -o names a directory on another one"}
+	case errors.Is(err, fs.ErrNotExist):
+		if _, gone := os.Stat(parent); errors.Is(gone, fs.ErrNotExist) {
+			return &hintedError{err, "mkdir -p " + parent}
+		}
+	}
+	return err
+}
+
+// chooseIDs settles how the container's ids get to the disk. Until it returns nothing
+// has been opened, so that the program can start over inside a user namespace: a
+// pipe can be read only once.
+func (p *program) chooseIDs(o *options) (err error) {
+	if o.stream {
+		if err := p.stdout.readyForStream("tar -C DIR -x"); err != nil {
+			return err
+		}
+		o.config.IDs, err = userns.Headers(o.ids)
+	} else {
+		if o.config.Force {
+			// From inside a namespace a user's own containers cannot be seen.
+			if err := bundle.CheckInUse(o.config.Output); err != nil {
+				return err
+			}
+		}
+		o.config.IDs, err = p.enter(o.ids)
+	}
+	o.config.Spec.Host = host.Describe(o.config.IDs)
+	return err
+}
+
+// foresee says what will stop the new bundle's command from starting.
+func (p *program) foresee(o *options, res *pipeline.Result) (warnings []string) {
+	found, err := check.Bundle(p.signals.ctx, check.Config{Dir: res.Output, IDs: o.config.IDs, Start: true})
+	if err != nil {
+		return nil // the bundle is there, and this is beyond what was asked for
+	}
+	for _, f := range found {
+		warnings = append(warnings, findingLine(f))
+	}
+	return warnings
 }
 
 // plan reads the base and the edits of a config.
@@ -141,19 +166,11 @@ func (p *program) importConfig(plan *specedit.Plan, f *files) ([]specedit.Edit, 
 	return im.Edits, nil
 }
 
-// signalContext ends with a signalError at the first signal that asks to end.
-func signalContext() (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	go func() {
-		if sig, ok := <-ch; ok {
-			cancel(&signalError{sig})
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(ch)
-		close(ch)
-		cancel(errors.New("done"))
+// checkStdin refuses to wait for somebody to type a tar stream.
+func checkStdin(name string) error {
+	if name == "-" && term.IsTerminal(int(os.Stdin.Fd())) {
+		return usagef("standard input is a terminal").
+			hint("pipe a stream in: docker export CONTAINER | ocibundle -o DIR").hint("or name a file: -i FILE")
 	}
+	return nil
 }

@@ -1,21 +1,20 @@
 package cli
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
-
-	"github.com/urfave/cli/v2"
 
 	"ocibundle/pipeline/check"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
 )
 
-func (p *program) checkCommand() *cli.Command {
+func (p *program) checkCommand() *command {
 	flags := []*flagDef{{names: []string{"json"}, usage: "print the findings as a JSON object"}}
-	return p.command("check", "DIR", "say what would stop a bundle from running", flags, p.check)
+	return &command{name: "check", arguments: "DIR", usage: "say what would stop a bundle from running", flags: flags, run: p.check}
 }
 
 // checkError is a bundle in which something was found.
@@ -54,13 +53,11 @@ func (p *program) check(dirs []string) error {
 		return usagef("%d bundles were named, not one", len(dirs)).hint("ocibundle check DIR")
 	}
 	// Files of subordinate ids can be seen only where those ids are.
-	ids, err := userns.Enter(context.Background(), userns.Request{Mode: userns.ModeWidest})
+	ids, err := p.enter(userns.Request{Mode: userns.ModeWidest})
 	if err != nil {
 		return err
 	}
-	ctx, stop := signalContext()
-	defer stop()
-	found, err := check.Bundle(ctx, check.Config{Dir: dirs[0], IDs: ids})
+	found, err := check.Bundle(p.signals.gently(), check.Config{Dir: dirs[0], IDs: ids})
 	if err != nil {
 		p.explain(err, ids)
 		return err
@@ -78,15 +75,16 @@ func (p *program) check(dirs []string) error {
 		}
 	}
 	if p.rec.is("json") {
-		if err := writeJSON(p.stdout, report); err != nil {
-			return err
-		}
+		err = p.stdout.printJSON(report)
 	} else {
+		var lines strings.Builder
 		for _, f := range found {
-			if _, err := fmt.Fprintln(p.stdout, oneLine(findingLine(f))); err != nil {
-				return err
-			}
+			lines.WriteString(oneLine(findingLine(f)) + "\n")
 		}
+		err = p.stdout.print(lines.String())
+	}
+	if err != nil {
+		return err
 	}
 	if len(found) > 0 {
 		return &checkError{dirs[0], len(found), hints}
@@ -136,4 +134,12 @@ var findingHints = map[string]string{
 	check.FindingParent:           "chmod o+x lets others through a directory",
 	check.FindingForbidden:        "see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)",
 	specedit.FindingMapping:       "a mapping is in /linux/uidMappings and /linux/gidMappings; the caller's ids are in /etc/subuid and /etc/subgid",
+}
+
+// explain says why there is no namespace in which what was forbidden would have
+// been allowed.
+func (p *program) explain(err error, ids userns.State) {
+	if errors.Is(err, fs.ErrPermission) {
+		p.warn(ids.Notes...)
+	}
 }

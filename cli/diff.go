@@ -1,15 +1,29 @@
 package cli
 
-import "ocibundle/specedit"
+import (
+	"os"
+	"path/filepath"
 
-// diffCommand prints the patch between two configs.
-func (p *program) diffCommand(positional []string) error {
+	"ocibundle/specedit"
+)
+
+func (p *program) diffCommand() *command {
+	return &command{name: "diff", arguments: "A.json B.json", usage: "print the RFC 6902 patch from A to B, each a file or a bundle",
+		run: p.diff}
+}
+
+// diff prints the patch between two configs.
+func (p *program) diff(positional []string) error {
+	positional = append(positional, p.args...)
 	if len(positional) != 2 {
 		return usagef("%d files were named, not two", len(positional)).hint("ocibundle diff A.json B.json")
 	}
 	f := &files{}
 	var text [2][]byte
 	for i, name := range positional {
+		if fi, err := os.Stat(name); err == nil && fi.IsDir() {
+			name = filepath.Join(name, "config.json")
+		}
 		var err error
 		if text[i], err = f.ReadFile([]string{"the first file", "the second file"}[i], name); err != nil {
 			return err
@@ -19,6 +33,5 @@ func (p *program) diffCommand(positional []string) error {
 	if err != nil {
 		return &usageError{msg: "diff", err: err}
 	}
-	_, err = p.stdout.Write(patch)
-	return err
+	return p.stdout.print(string(patch))
 }

@@ -2,8 +2,13 @@ package cli
 
 import "ocibundle/pipeline/bundle"
 
-// editCommand edits a bundle.
-func (p *program) editCommand(positional []string) error {
+func (p *program) editCommand() *command {
+	return &command{name: "edit", arguments: "DIR [flags] [-- ARG...]", usage: "change the config.json of a bundle in one step",
+		flags: editFlagDefs(), run: p.edit}
+}
+
+// edit edits a bundle.
+func (p *program) edit(positional []string) error {
 	if len(positional) != 1 {
 		return usagef("%d directories were named, not one", len(positional)).hint("ocibundle edit DIR [edits]")
 	}
@@ -14,12 +19,10 @@ func (p *program) editCommand(positional []string) error {
 	if len(edits) == 0 {
 		return usagef("nothing to edit").hint("ocibundle edit %s --env K=V, or any other edit flag", positional[0])
 	}
-	ctx, stop := signalContext()
-	defer stop()
-	warnings, err := bundle.Edit(ctx, positional[0], edits)
+	warnings, err := bundle.Edit(p.signals.gently(), positional[0], edits)
 	if err != nil {
 		return err
 	}
-	p.warn(warnings)
+	p.warn(warnings...)
 	return nil
 }

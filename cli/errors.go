@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 
@@ -58,10 +56,21 @@ func (e *usageError) hint(format string, args ...any) *usageError {
 	return e
 }
 
+// hintedError is an error with a hint that only its command knows.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
 // signalError is the end by a signal.
-type signalError struct{ sig os.Signal }
+type signalError struct{ sig syscall.Signal }
 
 func (e *signalError) Error() string { return "ended by signal: " + e.sig.String() }
+
+// quiet says that nothing is said of it: who reads no more has seen enough.
+func (e *signalError) quiet() bool { return e.sig == syscall.SIGPIPE }
 
 // status says with what status and which hints an error ends the program.
 func status(err error) (code int, hints []string) {
@@ -76,6 +85,8 @@ func status(err error) (code int, hints []string) {
 		images *image.SeveralImagesError
 		noRef  *image.NoSuchImageError
 		check  *checkError
+		hinted *hintedError
+		out    *outputError
 
 		accounts *pipeline.AccountsError
 	)
@@ -85,10 +96,12 @@ func status(err error) (code int, hints []string) {
 	case errors.As(err, &exited):
 		return exited.Code, nil
 	case errors.As(err, &sig):
-		if s, ok := sig.sig.(syscall.Signal); ok {
-			return exitSignal + int(s), nil
-		}
+		return exitSignal + int(sig.sig), nil
+	case errors.As(err, &out):
 		return exitIO, nil
+	case errors.As(err, &hinted):
+		code, hints = status(hinted.error)
+		return code, append(hints, hinted.hint)
 	case errors.As(err, &usage):
 		return exitUsage, usage.hints
 	case errors.As(err, &check):
@@ -134,7 +147,7 @@ func destinationStatus(e *bundle.DestinationError) (int, []string) {
 	case bundle.DestMount:
 		return exitUsage, []string{"name a directory below it, as in -o " + strings.TrimRight(e.Dir, "/") + "/bundle"}
 	case bundle.DestExists:
-		return exitDest, []string{"-f (--force) replaces a bundle that is there"}
+		return exitDest, []string{"-f (--force) replaces a bundle; move anything else away, or name another directory"}
 	case bundle.DestStranger:
 		return exitDest, []string{"--force replaces a directory that holds nothing but config.json and rootfs; move the rest away"}
 	case bundle.DestNotBundle:
@@ -246,42 +259,8 @@ func malformedHints(err error) []string {
 }
 
 func ioHints(err error) []string {
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return []string{"the disk is full; -o names a directory on another one"}
-	case errors.Is(err, unix.EMFILE):
+	if errors.Is(err, unix.EMFILE) {
 		return []string{"the limit of open files is very low; see ulimit -n"}
 	}
 	return nil
-}
-
-// report prints an error the way the contract says.
-func report(w io.Writer, err error, hints []string) {
-	if _, ok := errors.AsType[*userns.Exited](err); ok {
-		return // the inner process has said it
-	}
-	if errors.Is(err, context.Canceled) && len(hints) == 0 {
-		err = errors.New("ended early")
-	}
-	fmt.Fprintf(w, "ocibundle: %s\n", oneLine(err.Error()))
-	for _, h := range hints {
-		fmt.Fprintf(w, "ocibundle: hint: %s\n", oneLine(h))
-	}
-}
-
-// oneLine keeps control characters, which a name may hold, off the terminal.
-func oneLine(s string) string {
-	clean := func(r rune) bool { return r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) }
-	if strings.IndexFunc(s, func(r rune) bool { return !clean(r) }) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if clean(r) {
-			b.WriteRune(r)
-		} else {
-			fmt.Fprintf(&b, `\x%02x`, r)
-		}
-	}
-	return b.String()
 }

@@ -1,52 +1,15 @@
 package cli
 
 import (
-	"fmt"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
-
-	"golang.org/x/sys/unix"
-	"golang.org/x/term"
+	"slices"
+	"strings"
 
 	"ocibundle/specedit"
 )
-
-// pipeSize is what most programs write at once, or more. With less, their writes
-// are done in turns with our reads. With more, they fill pages that have left the
-// processor's cache when they are read, and while they fill them with nobody
-// reading, the workers run out of work.
-const pipeSize = 128 << 10
-
-// openStream opens what is to be read.
-func openStream(name string) (io.ReadCloser, error) {
-	f := os.Stdin
-	if name != "-" {
-		var err error
-		if f, err = os.Open(name); err != nil {
-			return nil, err
-		}
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("stat the input: %w", err)
-	}
-	if fi.Mode()&os.ModeNamedPipe != 0 {
-		// That this fails is no matter.
-		if n, err := unix.FcntlInt(f.Fd(), unix.F_GETPIPE_SZ, 0); err == nil && n < pipeSize {
-			unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, pipeSize)
-		}
-	}
-	return f, nil
-}
-
-// checkStdin refuses to wait for somebody to type a tar stream.
-func checkStdin(name string) error {
-	if name == "-" && term.IsTerminal(int(os.Stdin.Fd())) {
-		return usagef("standard input is a terminal").
-			hint("pipe a stream in: docker export CONTAINER | ocibundle -o DIR").hint("or name a file: -i FILE")
-	}
-	return nil
-}
 
 // files reads the files that flags name, each once.
 type files struct {
@@ -82,13 +45,16 @@ func (f *files) ReadFile(flag, name string) ([]byte, error) {
 
 // setTemplate makes the base of a plan out of --template.
 func setTemplate(p *specedit.Plan, name string, f *files) error {
-	switch name {
-	case "", specedit.TemplateRunc, specedit.TemplateDocker:
+	templates := []string{specedit.TemplateDocker, specedit.TemplateRunc}
+	if name == "" || slices.Contains(templates, name) {
 		p.Template = name
 		return nil
 	}
 	p.BaseLabel = "--template " + name
 	var err error
 	p.Base, err = f.ReadFile("--template", name)
+	if e, ok := errors.AsType[*usageError](err); ok && errors.Is(err, fs.ErrNotExist) && !strings.Contains(name, "/") {
+		return e.hint("--template is %s, or a file", strings.Join(templates, ", "))
+	}
 	return err
 }

@@ -109,30 +109,6 @@ func (f cliFlag) Names() []string { return f.def.names[:1] }
 // IsSet implements cli.Flag.
 func (f cliFlag) IsSet() bool { _, ok := f.rec.last(f.def.names[0]); return ok }
 
-// GetCategory implements cli.CategorizableFlag.
-func (f cliFlag) GetCategory() string { return f.def.category }
-
-// SetCategory implements cli.CategorizableFlag.
-func (f cliFlag) SetCategory(string) {}
-
-// IsVisible implements cli.VisibleFlag.
-func (f cliFlag) IsVisible() bool { return true }
-
-// TakesValue implements cli.DocGenerationFlag.
-func (f cliFlag) TakesValue() bool { return f.def.value != "" }
-
-// GetUsage implements cli.DocGenerationFlag.
-func (f cliFlag) GetUsage() string { return f.def.usage }
-
-// GetValue implements cli.DocGenerationFlag.
-func (f cliFlag) GetValue() string { return "" }
-
-// GetDefaultText implements cli.DocGenerationFlag.
-func (f cliFlag) GetDefaultText() string { return "" }
-
-// GetEnvVars implements cli.DocGenerationFlag.
-func (f cliFlag) GetEnvVars() []string { return nil }
-
 // spelling is how --help writes the flag: short form first.
 func (d *flagDef) spelling() string {
 	var short, long []string
@@ -153,8 +129,8 @@ func (d *flagDef) spelling() string {
 	return s
 }
 
-// String implements fmt.Stringer: the line in --help.
-func (f cliFlag) String() string { return f.def.spelling() + "\t" + f.def.usage }
+// String implements fmt.Stringer.
+func (f cliFlag) String() string { return f.def.spelling() }
 
 func cliFlags(defs []*flagDef, rec *record) []cli.Flag {
 	var out []cli.Flag

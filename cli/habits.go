@@ -3,6 +3,8 @@ package cli
 import (
 	"slices"
 	"strings"
+
+	"ocibundle/specedit/jsontree"
 )
 
 // dockerHints says what to write for flags of `docker run` that are no flags
@@ -24,7 +26,7 @@ var dockerHints = map[string]string{
 	"blkio-weight":       "--set /linux/resources/blockIO/weight=N",
 	"cgroup-parent":      "--set /linux/cgroupsPath=PATH",
 	"domainname":         "--set /domainname=NAME",
-	"stop-signal":        "the signal is named when it is sent: runc kill NAME SIGNAL",
+	"stop-signal":        "--annotation org.opencontainers.image.stopSignal=SIGNAL, which ocibundle unit DIR reads",
 	"runtime":            "any runtime takes the bundle: run it with that one",
 	"kernel-memory":      "kernels no longer have that limit",
 	"memory-reservation": "--set /linux/resources/memory/reservation=BYTES",
@@ -46,6 +48,9 @@ var dockerHints = map[string]string{
 // strayArgument explains a word that stands where none belongs.
 func (p *program) strayArgument(arg string) error {
 	e := usagef("unexpected argument %q", arg)
+	if near := p.nearestCommand(arg); near != "" {
+		e.hint("did you mean ocibundle %s?", near)
+	}
 	switch {
 	case p.rec.is("force"):
 		e.hint("-f is --force here; -i FILE reads a file")
@@ -54,6 +59,15 @@ func (p *program) strayArgument(arg string) error {
 	}
 	return e.hint("a command for the container goes after --, as in: ocibundle -o DIR -- %s", arg).
 		hint("the stream comes from standard input, or from -i FILE")
+}
+
+// strayBool is the error for a word that was meant as the value of the flag before it.
+func (p *program) strayBool(arg string) error {
+	if n := len(p.rec.uses); n > 0 && p.rec.uses[n-1].bare && p.rec.uses[n-1].def.optional && (arg == "true" || arg == "false") {
+		flag := p.rec.uses[n-1].given
+		return usagef("unexpected argument %q", arg).hint("the value of %s goes behind an equals sign: %s=%s", flag, flag, arg)
+	}
+	return nil
 }
 
 // habits are flags of docker and tar that this program does not have.
@@ -65,7 +79,7 @@ var habits = map[string]string{
 	"d":          "running in the background is the runtime's business: runc run --detach",
 	"detach":     "running in the background is the runtime's business: runc run --detach",
 	"rm":         "removing the container is the runtime's business; ocibundle rm removes a bundle",
-	"restart":    "restarting is the business of whatever runs the runtime",
+	"restart":    "ocibundle unit DIR prints a service that restarts it: --annotation ocibundle.restart=always",
 	"entrypoint": "the whole command goes after --, as in: ocibundle -o DIR -- COMMAND ARG",
 	"it":         "-t gives the container a terminal; its input is the runtime's business",
 	"ti":         "-t gives the container a terminal; its input is the runtime's business",
@@ -78,26 +92,12 @@ var habits = map[string]string{
 	"J":          "compression is detected",
 }
 
-// parseError turns what the flag parser says into an error of ours.
-func parseError(err error) error {
+// parseError turns what the flag parser says into an error of ours. defs are the
+// flags that there are.
+func parseError(err error, defs []*flagDef) error {
 	msg := err.Error()
 	if name, ok := strings.CutPrefix(msg, "flag provided but not defined: -"); ok {
-		name = strings.TrimLeft(name, "-")
-		e := usagef("there is no flag %s", dashed(name))
-		h, ok := habits[name]
-		if !ok {
-			h, ok = dockerHints[name]
-		}
-		if ok {
-			return e.hint("%s", h)
-		}
-		if h, ok := dockerHints[name]; ok {
-			return e.hint("%s", h)
-		}
-		if near := nearestFlag(name); near != "" {
-			return e.hint("did you mean %s?", dashed(near))
-		}
-		return e.hint("ocibundle --help lists the flags")
+		return unknownFlag(strings.TrimLeft(name, "-"), defs)
 	}
 	if name, ok := strings.CutPrefix(msg, "flag needs an argument: -"); ok {
 		return usagef("%s needs a value", dashed(strings.TrimLeft(name, "-")))
@@ -108,35 +108,36 @@ func parseError(err error) error {
 	return &usageError{msg: msg}
 }
 
-// nearestFlag is the flag whose name is a slip away from name.
-func nearestFlag(name string) string {
-	best, at := "", 3
-	for _, d := range mainDefs() {
+// unknownFlag says what to write in place of a flag that there is not.
+func unknownFlag(name string, defs []*flagDef) error {
+	e := usagef("there is no flag %s", as(name))
+	if slices.ContainsFunc(mainDefs(), func(d *flagDef) bool { return slices.Contains(d.names, name) }) {
+		return e.hint("%s is a flag of the main job: docker export CONTAINER | ocibundle -o DIR %s", dashed(name), dashed(name))
+	}
+	if h, ok := habits[name]; ok {
+		return e.hint("%s", h)
+	}
+	if h, ok := dockerHints[name]; ok {
+		return e.hint("%s", h)
+	}
+	var names []string
+	for _, d := range defs {
 		for _, n := range d.names {
-			if dist := editDistance(n, name); dist < at && dist < len(n) {
-				best, at = n, dist
+			if len(n) > 1 {
+				names = append(names, n)
 			}
 		}
 	}
-	return best
+	if near := jsontree.Nearest(name, names); near != "" {
+		return e.hint("did you mean --%s?", near)
+	}
+	return e.hint("--help lists the flags")
 }
 
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// as is a flag as it was most likely typed: docker's users put short ones together.
+func as(name string) string {
+	if name == "it" || name == "ti" {
+		return "-" + name
 	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diag, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diag+cost)
-		}
-	}
-	return row[len(b)]
+	return dashed(name)
 }

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/tabwriter"
 
-	"github.com/urfave/cli/v2"
+	"ocibundle/specedit/jsontree"
 )
 
 // categories are the sections of --help, in their order.
@@ -18,78 +19,102 @@ var categories = []string{
 // catOther is the section of flags that have no other.
 const catOther = "Flags"
 
-const (
-	appUsage   = "turn a container's filesystem stream into an OCI bundle"
-	mainSyntax = "docker export CONTAINER | ocibundle -o DIR [flags] [-- ARG...]"
+const mainHead = `ocibundle - turn a container's filesystem stream into an OCI bundle
 
-	description = "Reads a container's filesystem as a tar stream, extracts it safely into DIR/rootfs and writes DIR/config.json. " +
-		"DIR appears only when all of it is there. ARG... is the command that the container runs."
+   docker export web | ocibundle -o web --image-config <(docker inspect web)
+   docker export web | ocibundle -o web --net host -v ./data:/data -- /usr/bin/web
+   docker save web:1 | ocibundle --image -o web
 
-	aboutEdits = "Edits are applied in the order of the command line. PTR is a JSON pointer, in which [key=value] picks an element " +
-		"of an array: /linux/namespaces/[type=network]. VALUE is JSON, or else a string. FILE may be the JSON text itself."
-)
+Usage:
+   docker export CONTAINER | ocibundle -o DIR [flags] [-- ARG...]
+   ocibundle COMMAND [flags]
 
-// exitStatuses are the exit statuses: in short for --help, in full for the
-// manual.
-var exitStatuses = []struct{ code, short, full string }{
-	{"0", "done", "Done."},
-	{"1", "I/O", "I/O: the disk is full, a permission is lacking, the input cannot be read, the directory that DIR is to be in is missing."},
-	{"2", "usage or a bad edit", "Usage, or an edit that does not apply; a file that a flag names cannot be read; a user name that the " +
-		"rootfs lacks; a mapping that this caller cannot have; a directory that is no bundle."},
-	{"3", "malformed or cut stream, or check found something", "The stream is malformed, cut or empty, or has another digest; check found something."},
-	{"4", "refused", "Refused: an entry that would escape, an id outside the mapping, a limit."},
-	{"5", "the destination exists or is in use", "The destination exists, is no bundle under --force, or is in use."},
-	{"128+N", "ended by signal N", "Ended by signal N."},
+Reads a container's filesystem as a tar stream, extracts it safely into
+DIR/rootfs and writes DIR/config.json. DIR appears only when all of it is there.
+ARG... is the command that the container runs.
+`
+
+const mainTail = `
+Edits are applied in the order of the command line. PTR is a JSON pointer, in
+which [key=value] picks an element of an array: /linux/namespaces/[type=network].
+VALUE is JSON, or else a string. FILE may be the JSON text itself.
+
+Exit status: 0 done; 1 I/O; 2 usage or a bad edit; 3 malformed or cut stream, or
+check found something; 4 refused; 5 the destination exists or is in use; 128+N
+ended by signal N.
+`
+
+// everyday are the flags that --help lists first.
+var everyday = []string{
+	"output", "force", "image-config", "image", "env", "user", "volume", "net", "memory", "remap",
 }
 
-// page is what --help, the manual and the completion scripts know of a command.
-type page struct {
-	name      string // empty: the main job
-	arguments string
-	usage     string
-	flags     []*flagDef
-}
+func isEveryday(d *flagDef) bool { return slices.Contains(everyday, d.names[0]) }
+
+// helpFlag is every command's.
+var helpFlag = &flagDef{names: []string{"help", "h"}, usage: "show this page; after a command, the command's", category: catOutput}
 
 // mainDefs are the flags of the main job.
-func mainDefs() []*flagDef {
-	return append(mainFlags[:len(mainFlags):len(mainFlags)], editFlagDefs()...)
+func mainDefs() []*flagDef { return slices.Concat(mainFlags, editFlagDefs()) }
+
+func (p *program) helpCommand() *command {
+	return &command{name: "help", arguments: "[COMMAND]", usage: "show the page of --help, or that of a command", run: p.help}
 }
 
-// helpDefs are flags that the library has.
-var helpDefs = []*flagDef{
-	{names: []string{"help", "h"}, usage: "show the help page; after a command, the command's"},
-	{names: []string{"version"}, usage: "print the version"},
+// help is --help of the main job or of a command.
+func (p *program) help(positional []string) error {
+	switch len(positional) {
+	case 0:
+		return p.stdout.print(p.mainPage())
+	case 1:
+		if c := p.find(positional[0]); c != nil {
+			return p.stdout.print(helpPage(c))
+		}
+		e := usagef("there is no command %q", positional[0])
+		if near := p.nearestCommand(positional[0]); near != "" {
+			e.hint("did you mean %s?", near)
+		}
+		return e.hint("ocibundle --help lists the commands")
+	}
+	return usagef("%d commands were named, not one", len(positional)).hint("ocibundle help COMMAND")
 }
 
-// pages are the main job and then the commands, in the order of --help.
-func (p *program) pages() []page {
-	all := []page{{usage: appUsage, flags: append(mainDefs(), helpDefs...)}}
+func (p *program) nearestCommand(name string) string {
+	var names []string
 	for _, c := range p.commands() {
-		all = append(all, page{name: c.Name, arguments: c.ArgsUsage, usage: c.Usage, flags: append(defsOf(c), helpDefs[0])})
-	}
-	return all
-}
-
-// defsOf are the flags of a command.
-func defsOf(c *cli.Command) []*flagDef {
-	var defs []*flagDef
-	for _, f := range c.Flags {
-		if f, ok := f.(cliFlag); ok {
-			defs = append(defs, f.def)
+		if !c.hidden() {
+			names = append(names, c.name)
 		}
 	}
-	return defs
+	return jsontree.Nearest(name, names)
 }
 
-// inSections calls f for each category that has flags.
-func inSections(defs []*flagDef, f func(category string, defs []*flagDef)) {
-	all := slices.Clone(categories)
-	for _, d := range defs {
-		if c := cmp.Or(d.category, catOther); !slices.Contains(all, c) {
-			all = append(all, c)
+// mainPage is the page of ocibundle --help.
+func (p *program) mainPage() string {
+	var commands strings.Builder
+	for _, c := range p.commands() {
+		if !c.hidden() {
+			fmt.Fprintf(&commands, "   %s\t%s\n", c.name, c.usage)
 		}
 	}
-	for _, c := range all {
+	everydayFirst := func(name string) int { return slices.Index(everyday, name) }
+	first := slices.SortedFunc(slices.Values(slices.DeleteFunc(mainDefs(), func(d *flagDef) bool { return !isEveryday(d) })),
+		func(a, b *flagDef) int { return everydayFirst(a.names[0]) - everydayFirst(b.names[0]) })
+	rest := slices.DeleteFunc(mainDefs(), isEveryday)
+	return mainHead + "\nEveryday flags:\n" + aligned(flagLines(first)) +
+		"\nCommands, each with a --help of its own:\n" + aligned(commands.String()) + sections(rest) + mainTail
+}
+
+// helpPage is the page of a command's --help.
+func helpPage(c *command) string {
+	syntax := strings.TrimSpace("ocibundle " + c.name + " " + c.arguments)
+	return "ocibundle " + c.name + " - " + c.usage + "\n\nUsage:\n   " + syntax + "\n" + sections(c.flags)
+}
+
+// sections lists flags by category, in the order of their tables.
+func sections(defs []*flagDef) string {
+	var b strings.Builder
+	for _, c := range categories {
 		var in []*flagDef
 		for _, d := range defs {
 			if cmp.Or(d.category, catOther) == c {
@@ -97,72 +122,25 @@ func inSections(defs []*flagDef, f func(category string, defs []*flagDef)) {
 			}
 		}
 		if len(in) > 0 {
-			f(c, in)
+			b.WriteString("\n" + c + ":\n" + flagLines(in))
 		}
 	}
+	return aligned(b.String())
 }
 
-// flagHelp lists flags by category, in the order of their tables. The library
-// would sort them by name.
-func flagHelp(defs []*flagDef) string {
+func flagLines(defs []*flagDef) string {
 	var b strings.Builder
-	inSections(defs, func(category string, defs []*flagDef) {
-		b.WriteString("\n" + category + ":\n")
-		for _, d := range defs {
-			b.WriteString("   " + d.spelling() + "\t" + d.usage + "\n")
-		}
-	})
+	for _, d := range defs {
+		fmt.Fprintf(&b, "   %s\t%s\n", d.spelling(), d.usage)
+	}
 	return b.String()
 }
 
-// commandHelp is the page of a subcommand's --help.
-func commandHelp(name, arguments, usage string, defs []*flagDef) string {
-	syntax := strings.TrimSpace("ocibundle " + name + " " + arguments)
-	return "ocibundle " + name + " - " + usage + "\n\nUsage:\n   " + syntax + "\n" + flagHelp(defs)
-}
-
-// appHelp is the template of --help.
-func appHelp() string {
-	var statuses []string
-	for _, s := range exitStatuses {
-		statuses = append(statuses, s.code+" "+s.short)
-	}
-	var help strings.Builder
-	for _, d := range helpDefs {
-		fmt.Fprintf(&help, "   %s{{\"\\t\"}}%s\n", d.spelling(), d.usage)
-	}
-	return `{{.Name}} - {{.Usage}}
-
-Usage:
-   ` + mainSyntax + `
-   ocibundle COMMAND [flags]
-
-` + wrap(description) + `{{if .VisibleCommands}}
-Commands:{{range .VisibleCommands}}
-   {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
-{{end}}{{index .Metadata "flags"}}
-Help:
-` + help.String() + `
-` + wrap(aboutEdits) + `
-` + wrap("Exit status: "+strings.Join(statuses, "; ")+".")
-}
-
-// wrap breaks a paragraph into lines of at most 80 characters.
-func wrap(text string) string {
+// aligned puts what stands behind tabs into columns.
+func aligned(text string) string {
 	var b strings.Builder
-	column := 0
-	for word := range strings.FieldsSeq(text) {
-		switch {
-		case column == 0:
-		case column+1+len(word) > 80:
-			b.WriteByte('\n')
-			column = 0
-		default:
-			b.WriteByte(' ')
-			column++
-		}
-		b.WriteString(word)
-		column += len(word)
-	}
-	return b.String() + "\n"
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	w.Write([]byte(text)) // to a strings.Builder, which never fails
+	w.Flush()
+	return b.String()
 }

@@ -54,6 +54,8 @@ var (
 		{names: []string{"quiet", "q"}, category: catOutput, usage: "no warnings"},
 		{names: []string{"verbose"}, category: catOutput, usage: "one line per decision worth knowing"},
 		{names: []string{"progress"}, value: "auto|always|never", category: catOutput, usage: "a progress line on standard error"},
+		{names: []string{"version"}, category: catOutput, usage: "print the version"},
+		helpFlag,
 	}
 )
 

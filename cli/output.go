@@ -1,218 +1,155 @@
 package cli
 
 import (
-	"cmp"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"slices"
+	"strconv"
 	"strings"
-	"time"
+	"syscall"
+	"unicode/utf16"
+	"unicode/utf8"
 
-	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
-
-	"ocibundle/pipeline"
-	"ocibundle/pipeline/decode"
-	"ocibundle/pipeline/image"
-	"ocibundle/pipeline/userns"
-	"ocibundle/specedit/imageconfig"
-	"ocibundle/tarx"
 )
 
-// tell says what was done, as far as the flags ask for it.
-func (p *program) tell(o *options, res *pipeline.Result) error {
-	if !o.quiet {
-		for _, w := range res.Warnings {
-			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(w))
+// output is standard output.
+type output struct {
+	w   io.Writer
+	err error // the first of a write
+}
+
+// outputError is a write to standard output that failed.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return fmt.Sprintf("write to standard output: %v", e.err) }
+func (e *outputError) Unwrap() error { return e.err }
+
+func newOutput(w io.Writer) *output {
+	o := &output{w: w}
+	if f, ok := w.(*os.File); ok && isClosed(f) {
+		o.err = &outputError{errors.New("it is closed")}
+	}
+	return o
+}
+
+// isClosed says that f was closed when the program started: the Go runtime has then
+// opened /dev/null in its place, for reading and writing (checkfds in its os_unix.go).
+// Who wants the output thrown away opens it for writing, as a shell does.
+func isClosed(f *os.File) bool {
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDWR && unix.Fstat(int(f.Fd()), &st) == nil &&
+		st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+}
+
+// Write fails with a *signalError where nobody reads any more, and fails again once
+// it has failed.
+func (o *output) Write(b []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.w.Write(b)
+	switch {
+	case errors.Is(err, unix.EPIPE):
+		o.err = &signalError{syscall.SIGPIPE}
+	case err != nil:
+		if path, ok := errors.AsType[*os.PathError](err); ok {
+			err = path.Err
 		}
-		for _, l := range res.Report.Losses {
-			if l.Kind == tarx.LossDeviceInDev {
-				continue // the runtime mounts its own /dev over them
-			}
-			fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(lossText(l)))
-		}
-		p.hintNetwork()
+		o.err = &outputError{err}
 	}
-	if o.verbose {
-		if p.imported != nil {
-			for _, d := range p.imported.Decisions {
-				fmt.Fprintf(p.stderr, "ocibundle: %s\n", oneLine(d))
-			}
-		}
-		r := res.Report
-		if i := res.Image; i != nil {
-			fmt.Fprintf(p.stderr, "ocibundle: image: %s\n", oneLine(imageText(i)))
-		}
-		for _, d := range res.Decisions {
-			fmt.Fprintf(p.stderr, "ocibundle: %s\n", oneLine(d))
-		}
-		fmt.Fprintf(p.stderr, "ocibundle: ownership: %s\n", o.config.IDs.Mode)
-		fmt.Fprintf(p.stderr, "ocibundle: %d entries: %d files (%s), %d directories, %d symlinks, %d hard links, %d devices, %d FIFOs\n",
-			r.Entries, r.Files, units.BytesSize(float64(r.Bytes)), r.Directories, r.Symlinks, r.Hardlinks, r.Devices, r.FIFOs)
-		where := oneLine(res.Output)
-		if o.stream {
-			where = "the bundle to standard output"
-		}
-		fmt.Fprintf(p.stderr, "ocibundle: wrote %s\n", where)
-	}
-	if !o.json {
-		return nil
-	}
-	s := summary(o, res)
-	if p.imported != nil {
-		s.ImageConfig = importSummary(*p.imported)
-	}
-	return writeJSON(p.stdout, s)
+	return n, o.err
 }
 
-// hintNetwork says what there is in place of a network of the engine's.
-func (p *program) hintNetwork() {
-	if p.imported == nil {
-		return
-	}
-	if _, ok := p.rec.last("net"); ok {
-		return
-	}
-	if slices.ContainsFunc(p.imported.Notices, func(n imageconfig.Notice) bool {
-		return n.Member == "HostConfig.NetworkMode" || n.Member == "HostConfig.PortBindings"
-	}) {
-		fmt.Fprintln(p.stderr, "ocibundle: hint: --net host|PATH chooses the network")
-	}
+func (o *output) print(text string) error {
+	_, err := io.WriteString(o, text)
+	return err
 }
 
-// jsonImport is what --json says of --image-config.
-type jsonImport struct {
-	Kind     string   `json:"kind"`
-	NotTaken []string `json:"notTaken"`
-}
-
-func importSummary(im imageconfig.Result) *jsonImport {
-	s := &jsonImport{Kind: string(im.Kind), NotTaken: []string{}}
-	for _, n := range im.Notices {
-		s.NotTaken = append(s.NotTaken, n.String())
-	}
-	return s
-}
-
-func imageText(i *image.Image) string {
-	return fmt.Sprintf("%s %s for %s, %d layers", cmp.Or(strings.Join(i.Names, " = "), "without a name"), i.Digest, i.Platform, i.Layers)
-}
-
-func lossText(l tarx.Loss) string {
-	s := fmt.Sprintf("not kept: %d %s, the first at %q", l.Count, l.Kind, l.First)
-	if l.Detail != "" {
-		s += " (" + l.Detail + ")"
-	}
-	return s
-}
-
-// jsonSummary is what --json prints.
-type jsonSummary struct {
-	Bundle    string     `json:"bundle"`
-	Remap     string     `json:"remap"`
-	SHA256    string     `json:"sha256,omitempty"`
-	BytesRead int64      `json:"bytesRead"`
-	Entries   jsonCounts `json:"entries"`
-	Bytes     int64      `json:"bytes"`
-	Lost      []jsonLoss `json:"lost"`
-	Warnings  []string   `json:"warnings"`
-	Image     *jsonImage `json:"image,omitempty"`
-
-	ImageConfig *jsonImport `json:"imageConfig,omitempty"`
-}
-
-type jsonImage struct {
-	Names     []string `json:"names"`
-	Digest    string   `json:"digest,omitempty"`
-	Platform  string   `json:"platform"`
-	Layers    int      `json:"layers"`
-	Whiteouts int64    `json:"whiteouts"`
-}
-
-type jsonCounts struct {
-	Total       int64 `json:"total"`
-	Files       int64 `json:"files"`
-	Directories int64 `json:"directories"`
-	Symlinks    int64 `json:"symlinks"`
-	Hardlinks   int64 `json:"hardlinks"`
-	FIFOs       int64 `json:"fifos"`
-	Devices     int64 `json:"devices"`
-}
-
-type jsonLoss struct {
-	Kind   string `json:"kind"`
-	Count  int64  `json:"count"`
-	First  string `json:"first"`
-	Detail string `json:"detail,omitempty"`
-}
-
-func summary(o *options, res *pipeline.Result) jsonSummary {
-	r := res.Report
-	s := jsonSummary{
-		Bundle: res.Output, Remap: string(o.config.IDs.Mode), SHA256: res.SHA256, BytesRead: res.BytesRead, Bytes: r.Bytes,
-		Entries: jsonCounts{r.Entries, r.Files, r.Directories, r.Symlinks, r.Hardlinks, r.FIFOs, r.Devices},
-		Lost:    []jsonLoss{}, Warnings: append([]string{}, res.Warnings...),
-	}
-	if i := res.Image; i != nil {
-		s.Image = &jsonImage{Names: append([]string{}, i.Names...), Digest: i.Digest, Platform: i.Platform.String(),
-			Layers: i.Layers, Whiteouts: r.Whiteouts}
-	}
-	for _, l := range r.Losses {
-		s.Lost = append(s.Lost, jsonLoss{string(l.Kind), l.Count, l.First, l.Detail})
-	}
-	return s
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+// printJSON prints v with every character escaped that a terminal might act on.
+func (o *output) printJSON(v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "\t")
-	return enc.Encode(v)
-}
-
-// showProgress draws a line on w until the function that it returns is called.
-func showProgress(w io.Writer, when string, p *decode.Progress) func() {
-	f, isFile := w.(*os.File)
-	if when == "never" || when == "auto" && !(isFile && term.IsTerminal(int(f.Fd()))) {
-		return func() {}
+	if err := enc.Encode(v); err != nil {
+		return err
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	start := time.Now()
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				n := float64(p.Read())
-				fmt.Fprintf(w, "\r\x1b[K%s read, %s/s", units.BytesSize(n), units.BytesSize(n/time.Since(start).Seconds()))
-			case <-stop:
-				fmt.Fprint(w, "\r\x1b[K")
-				return
-			}
+	return o.print(escape(b.String(), func(r rune) string {
+		if r == '\n' || r == '\t' { // between values: in strings the encoder has escaped them
+			return string(r)
 		}
-	}()
-	return func() { close(stop); <-stopped }
+		if high, low := utf16.EncodeRune(r); high != utf8.RuneError {
+			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+		}
+		return fmt.Sprintf(`\u%04x`, r)
+	}))
 }
 
-// explain says why there is no namespace in which what was forbidden would have
-// been allowed.
-func (p *program) explain(err error, ids userns.State) {
-	if !errors.Is(err, fs.ErrPermission) {
-		return
+// readyForStream refuses to write a tar stream to where nobody can read it. reader
+// is a command that would. A pipe is made larger, for fewer wake-ups.
+func (o *output) readyForStream(reader string) error {
+	if o.err != nil {
+		return o.err
 	}
-	for _, n := range ids.Notes {
-		fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(n))
+	f, ok := o.w.(*os.File)
+	if !ok {
+		return nil
 	}
+	if term.IsTerminal(int(f.Fd())) {
+		return usagef("standard output is a terminal").hint("the stream is for a file or a pipe: ... > FILE, or ... | %s", reader)
+	}
+	unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20) // best effort
+	return nil
 }
 
-func (p *program) warn(warnings []string) {
+// oneLine keeps what a name may hold and a terminal may act on off the terminal:
+// control characters, bytes that are not UTF-8, and marks that change the direction
+// of writing.
+func oneLine(s string) string {
+	return escape(s, func(r rune) string {
+		if r < utf8.RuneSelf || r > 0xff {
+			return strings.Trim(strconv.QuoteRuneToASCII(r), "'")
+		}
+		return fmt.Sprintf(`\u%04x`, r) // not \x9b: that is a byte
+	})
+}
+
+// escape puts what how makes of them in place of characters that are not printable,
+// and of bytes that are not UTF-8.
+func escape(s string, how func(rune) string) string {
+	var b strings.Builder
+	for i, r := range s {
+		_, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case strconv.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(how(r))
+		}
+	}
+	return b.String()
+}
+
+// complain prints a line on standard error: "ocibundle: warning: ...". Whether
+// anybody reads it makes no difference to the run.
+func (p *program) complain(kind, format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	if kind != "" {
+		line = kind + ": " + line
+	}
+	fmt.Fprintf(p.stderr, "ocibundle: %s\n", oneLine(line))
+}
+
+func (p *program) warn(warnings ...string) {
 	for _, w := range warnings {
-		fmt.Fprintf(p.stderr, "ocibundle: warning: %s\n", oneLine(w))
+		p.complain("warning", "%s", w)
 	}
 }

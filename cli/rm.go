@@ -1,17 +1,13 @@
 package cli
 
 import (
-	"context"
-
-	"github.com/urfave/cli/v2"
-
 	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/userns"
 )
 
-func (p *program) rmCommand() *cli.Command {
-	flags := []*flagDef{{names: []string{"force", "f"}, category: catOther, usage: "an absent bundle is not an error; remove a directory that holds nothing but a rootfs, too"}}
-	return p.command("rm", "[-f] DIR...", "remove bundles, files of subordinate ids included", flags, p.rm)
+func (p *program) rmCommand() *command {
+	flags := []*flagDef{{names: []string{"force", "f"}, usage: "ignore bundles that do not exist; remove a directory that holds nothing but a rootfs"}}
+	return &command{name: "rm", arguments: "DIR...", usage: "remove bundles, files of subordinate ids included", flags: flags, run: p.rm}
 }
 
 // rm removes bundles: all of them, or where one cannot be removed, none.
@@ -24,13 +20,11 @@ func (p *program) rm(dirs []string) error {
 	if err := bundle.CheckInUse(dirs...); err != nil {
 		return err
 	}
-	ids, err := userns.Enter(context.Background(), userns.Request{Mode: userns.ModeWidest})
+	ids, err := p.enter(userns.Request{Mode: userns.ModeWidest})
 	if err != nil {
 		return err
 	}
-	ctx, stop := signalContext()
-	defer stop()
-	err = bundle.Remove(ctx, dirs, bundle.RemoveOptions{Force: p.rec.is("force")})
+	err = bundle.Remove(p.signals.gently(), dirs, bundle.RemoveOptions{Force: p.rec.is("force")})
 	p.explain(err, ids)
 	return err
 }

@@ -1,30 +1,31 @@
 package cli
 
 import (
+	"errors"
 	"io"
+	"os"
 	"runtime/debug"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 
+	"ocibundle/pipeline/userns"
 	"ocibundle/specedit/imageconfig"
 )
 
-// Run does all that main does but exit.
+// Run does all that main does but exit, unless a signal ends the run at once.
 func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
-	err := p.run(args)
-	code, hints := status(err)
-	if err != nil {
-		report(stderr, err, hints)
-	}
-	return code
+	p := &program{stdin: stdin, stdout: newOutput(stdout), stderr: stderr}
+	p.signals = watchSignals(func(err *signalError) { os.Exit(p.report(err)) })
+	return p.report(p.run(args))
 }
 
 // program is one run: its streams and its command line.
 type program struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
+	stdin   io.Reader
+	stdout  *output
+	stderr  io.Writer
+	signals *signals
 
 	rec     record
 	args    []string // behind "--"
@@ -36,29 +37,58 @@ type program struct {
 func (p *program) run(args []string) error {
 	// What is behind "--" is the container's command, whatever it looks like:
 	// the library would take its first word for a subcommand.
-	if i := slices.Index(args, "--"); i >= 0 {
+	asked := len(args) > 1 && args[1] == completeName // about a command line with a "--" of its own
+	if i := slices.Index(args, "--"); i >= 0 && !asked {
 		args, p.args, p.hasArgs = args[:i], args[i+1:], true
 	}
 	app := &cli.App{
-		Name:                  "ocibundle",
-		Usage:                 appUsage,
-		Flags:                 append(cliFlags(mainDefs(), &p.rec), versionFlag, cli.HelpFlag),
-		Commands:              p.commands(),
-		Action:                p.main,
-		Reader:                p.stdin,
-		Writer:                p.stdout,
-		ErrWriter:             p.stderr,
-		HideVersion:           true,
-		Metadata:              map[string]any{"flags": flagHelp(mainDefs())},
-		OnUsageError:          func(_ *cli.Context, err error, _ bool) error { return parseError(err) },
-		ExitErrHandler:        func(*cli.Context, error) {},
-		CustomAppHelpTemplate: appHelp(),
+		Name:           "ocibundle",
+		Flags:          cliFlags(mainDefs(), &p.rec),
+		Action:         func(c *cli.Context) error { return p.main(c.Args().Slice()) },
+		Writer:         p.stdout,
+		ErrWriter:      p.stderr,
+		HideHelp:       true,
+		HideVersion:    true,
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return parseError(err, mainDefs()) },
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	for _, c := range p.commands() {
+		app.Commands = append(app.Commands, &cli.Command{
+			Name: c.name, SkipFlagParsing: true, HideHelp: true,
+			Action: func(ctx *cli.Context) error { return p.runCommand(c, ctx.Args().Slice()) },
+		})
 	}
 	return app.Run(args)
 }
 
-// versionFlag has no short form: -v is docker's --volume.
-var versionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", Category: catOutput, DisableDefaultText: true}
+// enter is userns.Enter for a run that signals end. In the outer process it returns
+// the inner one's status once that has ended.
+func (p *program) enter(r userns.Request) (userns.State, error) {
+	ids, err := userns.Enter(p.signals.gently(), r)
+	if err != nil {
+		return ids, err
+	}
+	return ids, p.signals.atOnce()
+}
+
+// report prints an error as the contract says, and returns the exit status.
+func (p *program) report(err error) int {
+	code, hints := status(err)
+	if err == nil {
+		return code
+	}
+	if _, ok := errors.AsType[*userns.Exited](err); ok {
+		return code // the inner process has said it
+	}
+	if sig, ok := errors.AsType[*signalError](err); ok && sig.quiet() {
+		return code
+	}
+	p.complain("", "%v", err)
+	for _, h := range hints {
+		p.complain("hint", "%s", h)
+	}
+	return code
+}
 
 // version is the module's, from the build.
 func version() string {

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/moby/sys/user"
-	"github.com/urfave/cli/v2"
 
 	"ocibundle/pipeline/host"
 	"ocibundle/specedit"
@@ -18,17 +17,13 @@ var specFlags = []*flagDef{
 	imageConfigFlag,
 }
 
-// specCommands are the subcommands that are about the config alone.
-func (p *program) specCommands() []*cli.Command {
-	return []*cli.Command{
-		p.command("spec", "[flags] [-- ARG...]", "print a config.json", slices.Concat(specFlags, editFlagDefs()), p.specCommand),
-		p.command("edit", "DIR [flags] [-- ARG...]", "change the config.json of a bundle in one step", editFlagDefs(), p.editCommand),
-		p.command("diff", "A.json B.json", "print the RFC 6902 patch from A to B", nil, p.diffCommand),
-	}
+func (p *program) specCommand() *command {
+	return &command{name: "spec", arguments: "[flags] [-- ARG...]", usage: "print a config.json",
+		flags: slices.Concat(specFlags, editFlagDefs()), run: p.spec}
 }
 
-// specCommand prints a config: a filter where --template is "-".
-func (p *program) specCommand(positional []string) error {
+// spec prints a config: a filter where --template is "-".
+func (p *program) spec(positional []string) error {
 	if len(positional) > 0 {
 		return usagef("unexpected argument %q", positional[0]).
 			hint("a command for the container goes after --, as in: ocibundle spec -- %s", positional[0]).
@@ -50,7 +45,6 @@ func (p *program) specCommand(positional []string) error {
 	if err != nil {
 		return err
 	}
-	p.warn(plan.Warnings())
-	_, err = p.stdout.Write(config)
-	return err
+	p.warn(plan.Warnings()...)
+	return p.stdout.print(string(config))
 }

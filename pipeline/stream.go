@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
@@ -63,10 +61,6 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 		return nil, err
 	}
 	defer stream.Close()
-	if f, ok := w.(*os.File); ok {
-		// Where it is a pipe, fewer wake-ups; elsewhere it means nothing.
-		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20)
-	}
 	accounts := []string{"etc/passwd", "etc/group"}
 	out := rewrite.New(w, "rootfs/", accounts, o)
 	defer func() {

@@ -34,7 +34,7 @@ const module = "ocibundle"
 // line knows all of them: it maps their typed errors to exit codes.
 var rooms = map[string][]string{
 	"":    {"cli"},
-	"cli": {"pipeline", "pipeline/bundle", "pipeline/check", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "specedit/imageconfig", "specedit/jsontree", "tarx", "tarx/extract", "tarx/rewrite"},
+	"cli": {"docs", "pipeline", "pipeline/bundle", "pipeline/check", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/unit", "pipeline/userns", "specedit", "specedit/imageconfig", "specedit/jsontree", "tarx", "tarx/extract", "tarx/rewrite"},
 
 	"pipeline":        {"pipeline/bundle", "pipeline/decode", "pipeline/host", "pipeline/image", "pipeline/userns", "specedit", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle", "tarx/rewrite"},
 	"pipeline/bundle": {"pipeline/host", "pipeline/userns", "specedit", "tarx", "tarx/export", "tarx/handle", "tarx/remove"},
@@ -42,11 +42,14 @@ var rooms = map[string][]string{
 	"pipeline/decode": {"tarx"},
 	"pipeline/host":   {"pipeline/userns", "specedit"},
 	"pipeline/image":  {"pipeline/decode", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle"},
+	"pipeline/unit":   {"pipeline/bundle", "specedit/imageconfig"},
 	"pipeline/userns": nil,
 
 	"specedit":             {"specedit/jsontree"},
 	"specedit/imageconfig": {"specedit", "specedit/jsontree"},
 	"specedit/jsontree":    nil,
+
+	"docs": nil,
 
 	"tarx":         nil,
 	"tarx/handle":  nil,

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-
-	"golang.org/x/sys/unix"
 
 	"ocibundle/pipeline/userns"
 	"ocibundle/tarx"
@@ -50,9 +47,6 @@ func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 	}
 	if o.Mapping, err = c.IDs.ToDisk(host); err != nil {
 		return nil, err
-	}
-	if f, ok := c.Out.(*os.File); ok {
-		unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, 1<<20) // fewer wake-ups, if it is a pipe
 	}
 	return export.Tree(ctx, c.Out, is.rootfs, o)
 }

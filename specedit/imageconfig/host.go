@@ -375,9 +375,6 @@ func (im *importer) engineOnly() {
 	if h.PublishAllPorts {
 		some("HostConfig.PublishAllPorts", "published ports", "all")
 	}
-	if p := h.RestartPolicy; p.Name != "" && p.Name != "no" {
-		some("HostConfig.RestartPolicy", "restart policy", string(p.Name))
-	}
 	if log := h.LogConfig; len(log.Config) > 0 || !slices.Contains([]string{"", "json-file", "local", "k8s-file", "journald", "none"}, log.Type) {
 		some("HostConfig.LogConfig", "log driver", log.Type)
 	}

@@ -10,6 +10,10 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
+// RestartAnnotation holds a container's restart policy as docker run writes it: always,
+// unless-stopped, on-failure[:N].
+const RestartAnnotation = "ocibundle.restart"
+
 // Result is what an image's or a container's own config comes to.
 type Result struct {
 	// Kind is what the document was taken for.
@@ -214,6 +218,13 @@ func (im *importer) annotations() {
 			continue
 		}
 		set(prefix+".Annotations", key, c.Annotations[key])
+	}
+	if r := im.d.host.RestartPolicy; r.Name != "" && r.Name != "no" {
+		policy := string(r.Name)
+		if n := int64(r.MaximumRetryCount); n > 0 {
+			policy += fmt.Sprintf(":%d", n)
+		}
+		set("HostConfig.RestartPolicy", RestartAnnotation, policy)
 	}
 	for _, key := range specedit.SortedKeys(im.d.host.Annotations) {
 		set("HostConfig.Annotations", key, im.d.host.Annotations[key])

@@ -2,13 +2,12 @@
 package readme
 
 import (
-	"bytes"
+	"bufio"
 	"context"
-	"fmt"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,21 +50,8 @@ func blocks(t *testing.T) []block {
 	return found
 }
 
-// web is the program of the tour's container.
-const web = `package main
-
-import (
-	"fmt"
-	"os"
-)
-
-func main() {
-	fmt.Println("web runs:", os.Args)
-}
-`
-
-// startEngine returns an engine with the two containers of README.md, which every
-// user may talk to.
+// startEngine returns an engine with the image and the container that README.md takes
+// for granted, which every user may talk to.
 func startEngine(t *testing.T) *testenv.Engine {
 	t.Helper()
 	engine := testenv.StartDocker(t)
@@ -73,21 +59,14 @@ func startEngine(t *testing.T) *testenv.Engine {
 		t.Fatal(err)
 	}
 	dir := testenv.Dir(t)
-	source := filepath.Join(dir, "web.go")
 	rootfs := filepath.Join(dir, "rootfs")
 	if err := os.Mkdir(rootfs, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	testenv.RedisRootfs(t, rootfs)
-	if err := os.WriteFile(source, []byte(web), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(rootfs, "usr/bin/web"), source)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	testenv.Output(t, build)
 	for file, line := range map[string]string{
-		"etc/passwd": "www-data:x:33:33:www-data:/srv:/usr/sbin/nologin\n",
-		"etc/group":  "www-data:x:33:\n",
+		"etc/passwd": "redis:x:999:999::/data:/usr/sbin/nologin\n",
+		"etc/group":  "redis:x:999:\n",
 	} {
 		f, err := os.OpenFile(filepath.Join(rootfs, file), os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {
@@ -100,15 +79,13 @@ func startEngine(t *testing.T) *testenv.Engine {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(filepath.Join(rootfs, "srv"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(rootfs, "data"), 0o777); err != nil {
 		t.Fatal(err)
 	}
 	tar := filepath.Join(dir, "image.tar")
 	testenv.Output(t, exec.CommandContext(t.Context(), "tar", "-C", rootfs, "-cf", tar, "."))
-	testenv.Output(t, engine.Docker(t.Context(), "import", tar, "image"))
-	for _, name := range []string{"tempredis", "web"} {
-		testenv.Output(t, engine.Docker(t.Context(), "create", "--name", name, "image", "/usr/bin/web"))
-	}
+	testenv.Output(t, engine.Docker(t.Context(), "import", "-c", `CMD ["redis-server"]`, tar, "redis"))
+	testenv.Output(t, engine.Docker(t.Context(), "create", "--name", "tempredis", "redis"))
 	return engine
 }
 
@@ -150,8 +127,6 @@ func (r reader) script(t *testing.T, dir, lines string) string {
 		"bash -euo pipefail .lines", "/dev/null"))
 }
 
-var makesWeb = regexp.MustCompile(`ocibundle .*-o web`)
-
 func TestReadme(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "runc", "script", "newuidmap", "newgidmap")
@@ -160,98 +135,103 @@ func TestReadme(t *testing.T) {
 	for _, who := range []string{"root", "user"} {
 		t.Run(who, func(t *testing.T) {
 			r := reader{engine: engine, bin: bin}
-			home := testenv.Dir(t)
+			dir := testenv.Dir(t)
 			if who == "user" {
 				r.user = testenv.TempUser(t, testenv.UserOptions{SubIDs: 65536})
-				home = r.user.Home
+				dir = r.user.Home
 			}
 			ran := 0
-			for _, b := range blocks(t) {
-				// .ci/run does that by itself.
+			for _, b := range blocks(t) { // one after the other, in one directory
 				if b.text == "make demo\n" {
-					continue
+					continue // which a job of its own does
 				}
 				ran++
-				t.Run(fmt.Sprintf("line%d", b.line), func(t *testing.T) {
-					dir := filepath.Join(home, fmt.Sprintf("line%d", b.line))
-					for _, d := range []string{dir, filepath.Join(dir, "data")} {
-						if err := os.Mkdir(d, 0o755); err != nil {
-							t.Fatal(err)
-						}
-						if r.user != nil {
-							if err := os.Chown(d, int(r.user.UID), int(r.user.GID)); err != nil {
-								t.Fatal(err)
-							}
-						}
-					}
-					switch {
-					case b.kind == "make":
-						r.makefile(t, dir, b.text)
-					case b.kind != "":
-						t.Errorf("nobody runs the %s block at line %d of README.md", b.kind, b.line)
-					case strings.Contains(b.text, "runc run --bundle redis"):
-						r.redis(t, dir, b.text)
-					default:
-						// The tour speaks of one bundle throughout.
-						if !makesWeb.MatchString(b.text) {
-							r.script(t, dir, "docker export web | ocibundle -o web -- /usr/bin/web")
-						}
-						says := r.script(t, dir, b.text)
-						if strings.Contains(b.text, "runc") != strings.Contains(says, "web runs:") {
-							t.Errorf("%s\nsays\n%s", b.text, says)
-						}
-					}
-				})
+				switch {
+				case b.kind == "make":
+					r.makefile(t, r.subdirectory(t, dir), b.text)
+				case b.kind != "":
+					t.Errorf("nobody runs the %s block at line %d of README.md", b.kind, b.line)
+				case strings.Contains(b.text, "runc run"):
+					r.redis(t, dir, b.text)
+				default:
+					r.script(t, dir, b.text)
+				}
 			}
-			if ran < 5 {
+			if ran < 10 {
 				t.Errorf("README.md has only %d blocks to run: is it still written that way?", ran)
 			}
+			testenv.Output(t, engine.Docker(t.Context(), "rm", "cache"))
 		})
 	}
 }
 
-// redis runs a block that ends with a redis in the foreground. It gets a port of its
-// own, for another redis may have the usual one.
+func (r reader) subdirectory(t *testing.T, dir string) string {
+	t.Helper()
+	dir = filepath.Join(dir, "make")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r.user != nil {
+		if err := os.Chown(dir, int(r.user.UID), int(r.user.GID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// redis runs a block that ends with a redis in the foreground, until it is ready for
+// clients, and has the runtime stop it. Where its network is the host's it gets a
+// port of its own, for another redis may have the usual one.
 func (r reader) redis(t *testing.T, dir, lines string) {
 	port := testenv.FreePort(t)
 	const args = "redis-server --bind 0.0.0.0"
-	if strings.Count(lines, args) != 1 {
-		t.Fatalf("no %q in\n%s", args, lines)
+	onHost := strings.Contains(lines, "--net host")
+	if onHost {
+		if strings.Count(lines, args) != 1 {
+			t.Fatalf("no %q in\n%s", args, lines)
+		}
+		lines = strings.Replace(lines, args, args+" --port "+strconv.Itoa(port), 1)
 	}
-	lines = strings.Replace(lines, args, args+" --port "+strconv.Itoa(port), 1)
 	// The name of the container is fixed, and runc knows it all over the machine.
-	lines = strings.Replace(lines, "run --bundle redis redis", "run --bundle redis "+testenv.Name(), 1)
-	// Its protected mode lets only the loopback address in, over which the test comes.
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Minute, fmt.Errorf("redis did not answer"))
+	name := testenv.Name()
+	if strings.Count(lines, "run --bundle redis redis\n") != 1 {
+		t.Fatalf("no runc run in\n%s", lines)
+	}
+	lines = strings.Replace(lines, "run --bundle redis redis\n", "run --bundle redis "+name+"\n", 1)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	file := filepath.Join(dir, ".lines")
 	if err := os.WriteFile(file, []byte(lines), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := r.command(ctx, dir, "script", "--quiet", "--flush", "--return", "--command", "bash -euo pipefail .lines", "/dev/null")
-	var says bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &says, &says
 	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	pinging, stop := context.WithCancelCause(ctx)
-	ended := make(chan error, 1)
-	go func() {
-		err := cmd.Wait()
-		stop(fmt.Errorf("it ended: %v", err))
-		ended <- err
-	}()
-	if err := testenv.PingRedis(pinging, port); err != nil {
-		cancel()
-		<-ended
-		t.Fatalf("%v\n%s\nsays\n%s", err, lines, says.Bytes())
+	var says strings.Builder
+	ready := false
+	for text := bufio.NewScanner(out); text.Scan(); {
+		says.WriteString(text.Text() + "\n")
+		if !ready && strings.Contains(text.Text(), "Ready to accept connections") {
+			ready = true
+			if onHost {
+				if err := testenv.PingRedis(ctx, port); err != nil {
+					t.Error(err)
+				}
+			}
+			testenv.Output(t, r.command(ctx, dir, "runc", "kill", name, "TERM"))
+		}
 	}
-	if _, err := testenv.Redis(ctx, port, "SHUTDOWN", "NOSAVE"); err != nil {
-		t.Error(err)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("%v\n%s\nsays\n%s", err, lines, says.Bytes())
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !ready || err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 128+15) {
+		t.Errorf("%v\n%s\nsays\n%s", err, lines, says.String())
 	}
 }
 

@@ -54,7 +54,7 @@ func (h *host) working(t *testing.T, args ...string) (cmd *exec.Cmd, rest func()
 func TestSignals(t *testing.T) {
 	testenv.NeedTool(t, "newuidmap", "newgidmap")
 	h := asUser(t, testenv.UserOptions{SubIDs: 65536})
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		before := names(t, h.dir)
 		cmd, _, says := h.working(t, "-o", "b")
 		if now := names(t, h.dir); len(now) != len(before)+1 {

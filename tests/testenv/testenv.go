@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -79,6 +81,16 @@ func lookTool(name string) (string, error) {
 		}
 	}
 	return "", err
+}
+
+// What a test starts gets every signal, also where the tests themselves run under
+// nohup(1) or in the background of a shell: an ignored signal would stay ignored in it.
+func init() {
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 }
 
 // ModuleRoot returns the directory of the program's go.mod.
