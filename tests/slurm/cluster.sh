@@ -34,12 +34,11 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-SchedulerParameters=sched_min_interval=0,default_queue_depth=1000
+SchedulerParameters=sched_min_interval=0,sched_interval=1,batch_sched_delay=0,bf_interval=1,default_queue_depth=1000
 MailProg=/bin/true
 KillWait=2
 ReturnToService=2
 Prolog=$dir/prolog
-PrologFlags=Alloc
 NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=8
 NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=${ports[2]} CPUs=8
 PartitionName=all Nodes=n1,n2 Default=YES State=UP

@@ -63,6 +63,7 @@ func TestSlurm(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		c.configure(t, runtime)
 		t.Run(runtime, func(t *testing.T) { testRanks(t, c) })
+		t.Run(runtime+" cancelled", func(t *testing.T) { testCancel(t, c) })
 	}
 	c.configure(t, "runc")
 	t.Run("sum", func(t *testing.T) { testSum(t, c) })
@@ -70,7 +71,6 @@ func TestSlurm(t *testing.T) {
 	t.Run("fan-out", func(t *testing.T) { testFanOut(t, c) })
 	t.Run("a node without the bundle", func(t *testing.T) { testMissing(t, c) })
 	t.Run("two hundred bundles", func(t *testing.T) { testSideBySide(t, c) })
-	t.Run("cancelled", func(t *testing.T) { testCancel(t, c) })
 }
 
 // bundle makes a bundle of app.tar in the user's home and returns its path.
@@ -251,6 +251,10 @@ func testCancel(t *testing.T, c *cluster) {
 	waitFor(t, "the container runs", func() bool { return c.run(t, "pgrep", "-f", "^/bin/sleep 1000000").code == 0 })
 	c.output(t, "scancel", id)
 	c.idle(t)
+	waitFor(t, "the runtime has forgotten the container", func() bool {
+		states, err := filepath.Glob(c.path("oci/*/*"))
+		return err == nil && len(states) == 0
+	})
 	if r := c.run(t, "pgrep", "-f", "^/bin/sleep 1000000"); r.code != 1 {
 		t.Errorf("the container still runs: %s", r.stdout)
 	}
