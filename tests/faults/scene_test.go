@@ -1,18 +1,12 @@
 package faults
 
 import (
-	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +21,7 @@ import (
 )
 
 // patience is far beyond what any run takes: a run that has not ended by then hangs.
-const patience = 90 * time.Second
+const patience = 2 * time.Minute
 
 // world is what the runs of a test share.
 //
@@ -41,8 +35,8 @@ type world struct {
 	export []byte // a container's filesystem
 	image  []byte // the same in an image archive, in two layers
 	who    []identity
+	refs   map[string]*reference // by identity and command
 	runs   atomic.Int64
-	hits   sync.Map
 }
 
 // identity is whom runs run as.
@@ -67,13 +61,70 @@ func newWorld(t *testing.T) *world {
 		w.must(os.MkdirAll(dir, 0o755))
 		w.must(os.Chown(dir, who.uid, who.gid))
 		res, err := inject.Run(inject.Command{Path: w.bin, Args: []string{"-o", "b", "-e", "OLD=1", "--", "/bin/sh"}, Dir: dir, Env: who.env,
-			UID: who.uid, GID: who.gid, Stdin: w.export, Patience: patience})
+			UID: who.uid, GID: who.gid, Stdin: w.export, Patience: patience, Grace: patience})
 		w.must(err)
 		if res.Code != 0 {
 			t.Fatalf("make a bundle as %s: exit %d: %s", who.name, res.Code, res.Stderr)
 		}
 	}
+	w.refer()
 	return w
+}
+
+// refer runs every command once without a fault.
+func (w *world) refer() {
+	w.t.Helper()
+	w.refs = map[string]*reference{}
+	type use struct {
+		who *identity
+		c   *command
+	}
+	var uses []use
+	for i := range w.who {
+		for j := range commands {
+			if who, c := &w.who[i], &commands[j]; c.who == "" || c.who == who.name {
+				uses = append(uses, use{who, c})
+			}
+		}
+	}
+	var mu sync.Mutex
+	several(uses, func(u use) {
+		ref, err := w.reference(*u.who, u.c)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		w.refs[u.who.name+"/"+u.c.name] = ref
+	})
+	if w.t.Failed() {
+		w.t.FailNow()
+	}
+}
+
+func (w *world) reference(who identity, c *command) (*reference, error) {
+	s, err := w.set(who, c, false)
+	if err != nil {
+		return nil, err
+	}
+	defer s.remove()
+	cmd := s.command()
+	cmd.Record = true
+	res, err := inject.Run(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if res.Code != 0 || res.Hung || res.Left {
+		return nil, fmt.Errorf("%s/%s: exit %d without a fault: %s", who.name, c.name, res.Code, res.Stderr)
+	}
+	for _, call := range res.Calls {
+		if call.Kind.Name == "" {
+			return nil, fmt.Errorf("%s/%s: system call %d is not in the table of those that can fail", who.name, c.name, call.Kind.Number)
+		}
+	}
+	tree, err := s.record()
+	return &reference{code: res.Code, stdout: s.output(res), tree: tree, calls: res.Calls, took: res.Took}, err
 }
 
 func (w *world) must(err error) {
@@ -107,134 +158,28 @@ func (w *world) inputs() {
 	}
 }
 
-// rootfs are the entries of a small filesystem that has something of every kind.
-func rootfs() []entry {
-	when := time.Unix(1700000000, 123456789)
-	dir := func(name string) entry {
-		return entry{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: when}, nil}
-	}
-	file := func(name string, mode int64, uid, gid int, body []byte) entry {
-		return entry{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Uid: uid, Gid: gid, Size: int64(len(body)), ModTime: when}, body}
-	}
-	withXattr := file("etc/tagged", 0o644, 0, 0, []byte("tagged\n"))
-	withXattr.h.PAXRecords = map[string]string{"SCHILY.xattr.user.tag": "value"}
-	capable := file("bin/ping", 0o755, 0, 0, program())
-	capable.h.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}
-	return []entry{
-		dir("bin/"), dir("etc/"), dir("proc/"), dir("dev/"), dir("sys/"), dir("tmp/"), dir("usr/"), dir("data/"),
-		file("etc/passwd", 0o644, 0, 0, []byte("root:x:0:0::/:/bin/sh\napp:x:100:101::/:/bin/sh\n")),
-		file("etc/group", 0o644, 0, 0, []byte("root:x:0:\napp:x:101:\n")),
-		file("bin/sh", 0o755, 0, 0, program()),
-		file("bin/su", 0o4755, 100, 101, program()),
-		{tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/link", Linkname: "sh", Mode: 0o777, ModTime: when}, nil},
-		{tar.Header{Typeflag: tar.TypeLink, Name: "bin/ash", Linkname: "bin/sh", Mode: 0o755, ModTime: when}, nil},
-		{tar.Header{Typeflag: tar.TypeFifo, Name: "tmp/fifo", Mode: 0o644, ModTime: when}, nil},
-		{tar.Header{Typeflag: tar.TypeChar, Name: "dev/null", Mode: 0o666, Devmajor: 1, Devminor: 3, ModTime: when}, nil},
-		withXattr, capable,
-		file("data/app", 0o640, 100, 101, []byte("of app's\n")),
-		file("data/holes", 0o644, 0, 0, append(append([]byte("x"), make([]byte, 128<<10)...), 'y')),
-		file("usr/big", 0o644, 0, 0, bytes.Repeat([]byte("not much of a surprise\n"), 20000)),
-	}
-}
-
-type entry struct {
-	h    tar.Header
-	body []byte
-}
-
-func archive(t testing.TB, entries []entry) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	tw := tar.NewWriter(&buf)
-	for _, e := range entries {
-		e.h.Format = tar.FormatPAX
-		if err := tw.WriteHeader(&e.h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tw.Write(e.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := tw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
-// program is the least that is an executable of this machine: an ELF header, and no interpreter (elf(5)).
-func program() []byte {
-	machine := map[string]uint16{"amd64": 62, "arm64": 183}[runtime.GOARCH]
-	var b bytes.Buffer
-	b.WriteString("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
-	for _, field := range []any{uint16(2), machine, uint32(1), uint64(0x400078), uint64(64), uint64(0), uint32(0),
-		uint16(64), uint16(56), uint16(1), uint16(64), uint16(0), uint16(0),
-		uint32(1), uint32(5), uint64(0), uint64(0x400000), uint64(0x400000), uint64(128), uint64(128), uint64(4096)} {
-		binary.Write(&b, binary.LittleEndian, field)
-	}
-	return append(b.Bytes(), make([]byte, 8)...)
-}
-
-// image is an OCI archive with layers, the first one as it is and the others compressed.
-func image(t testing.TB, layers ...[]byte) []byte {
-	t.Helper()
-	blobs := []entry{{tar.Header{Typeflag: tar.TypeReg, Name: "oci-layout", Mode: 0o644}, []byte(`{"imageLayoutVersion":"1.0.0"}`)}}
-	add := func(data []byte, media string) map[string]any {
-		sum := sha256.Sum256(data)
-		digest := hex.EncodeToString(sum[:])
-		blobs = append(blobs, entry{tar.Header{Typeflag: tar.TypeReg, Name: "blobs/sha256/" + digest, Mode: 0o644}, data})
-		return map[string]any{"mediaType": "application/vnd.oci.image." + media, "digest": "sha256:" + digest, "size": len(data)}
-	}
-	doc := func(v any) []byte {
-		text, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
-	var descriptors []any
-	var diffs []string
-	for i, layer := range layers {
-		sum := sha256.Sum256(layer)
-		diffs = append(diffs, "sha256:"+hex.EncodeToString(sum[:]))
-		media := "layer.v1.tar"
-		if i > 0 {
-			var packed bytes.Buffer
-			z := gzip.NewWriter(&packed)
-			z.Write(layer)
-			z.Close()
-			layer, media = packed.Bytes(), "layer.v1.tar+gzip"
-		}
-		descriptors = append(descriptors, add(layer, media))
-	}
-	config := add(doc(map[string]any{"architecture": runtime.GOARCH, "os": "linux", "config": map[string]any{"Cmd": []string{"/bin/sh"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs}}), "config.v1+json")
-	manifest := add(doc(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": descriptors}), "manifest.v1+json")
-	index := doc(map[string]any{"schemaVersion": 2, "manifests": []any{manifest}})
-	blobs = append(blobs, entry{tar.Header{Typeflag: tar.TypeReg, Name: "index.json", Mode: 0o644}, index})
-	for i := range blobs {
-		blobs[i].h.Size = int64(len(blobs[i].body))
-	}
-	return archive(t, blobs)
-}
-
 // scene is where one run works: an empty directory of the identity's, but for the bundles that the command wants.
 type scene struct {
 	w      *world
 	who    identity
 	c      *command
 	dir    string
+	disk   bool // it is a filesystem of its own
 	before observe.Tree
 }
 
-// set makes a scene. Its files are on the filesystem of dir, which is the world's if empty.
-func (w *world) set(who identity, c *command, dir string) (*scene, error) {
-	if dir == "" {
-		dir = filepath.Join(w.dir, fmt.Sprint(w.runs.Add(1)))
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return nil, err
+// set makes a scene.
+func (w *world) set(who identity, c *command, disk bool) (*scene, error) {
+	dir := filepath.Join(w.dir, fmt.Sprint(w.runs.Add(1)))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if disk {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+			return nil, fmt.Errorf("mount a filesystem: %w", err)
 		}
 	}
-	s := &scene{w: w, who: who, c: c, dir: dir}
+	s := &scene{w: w, who: who, c: c, dir: dir, disk: disk}
 	for _, name := range strings.Fields(c.bundles) {
 		if out, err := exec.Command("cp", "-a", filepath.Join(w.dir, "bundles", who.name, "b"), filepath.Join(dir, name)).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("copy a bundle: %w: %s", err, out)
@@ -248,7 +193,14 @@ func (w *world) set(who identity, c *command, dir string) (*scene, error) {
 	return s, err
 }
 
-func (s *scene) remove() error { return os.RemoveAll(s.dir) }
+func (s *scene) remove() error {
+	if s.disk {
+		if err := unix.Unmount(s.dir, 0); err != nil {
+			return fmt.Errorf("unmount a filesystem: %w", err)
+		}
+	}
+	return os.RemoveAll(s.dir)
+}
 
 // record takes down the scene. Times of the scene's own directory change with what is made in it and removed again.
 func (s *scene) record() (observe.Tree, error) {
@@ -264,7 +216,7 @@ func (s *scene) record() (observe.Tree, error) {
 // command is the scene's as a process.
 func (s *scene) command() inject.Command {
 	args := strings.Fields(strings.NewReplacer("IN/", filepath.Join(s.w.dir, "in")+"/").Replace(s.c.args))
-	cmd := inject.Command{Path: s.w.bin, Args: args, Dir: s.dir, Env: s.who.env, UID: s.who.uid, GID: s.who.gid, Patience: patience}
+	cmd := inject.Command{Path: s.w.bin, Args: args, Dir: s.dir, Env: s.who.env, UID: s.who.uid, GID: s.who.gid, Patience: patience, Grace: patience}
 	switch s.c.stdin {
 	case "export":
 		cmd.Stdin = s.w.export

@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,7 @@ type Command struct {
 	Limits         map[int]uint64 // setrlimit(2)
 	Cgroup         string         // directory of the control group to run in
 	Patience       time.Duration  // how long the run may take before it counts as hung
+	Grace          time.Duration  // how long after it its processes may be there before they count as left
 
 	// Record reports every call but those of the runtime for itself. Without it and without a Fault nothing is reported.
 	Record bool
@@ -67,6 +70,11 @@ type Call struct {
 	Kind Kind // Name is empty where it is not known
 	Args string
 	FD   int // the first argument, where it is a file's descriptor; else -1
+	// UserNamespace: it makes a process in a user namespace of its own.
+	UserNamespace bool
+	// Early: the Go runtime of the process was still starting, and nothing of the program itself had run. Only what the
+	// runtime needs for that, memory and threads, is looked at.
+	Early bool
 }
 
 func (c Call) String() string { return c.Kind.Name + "(" + c.Args + ")" }
@@ -85,7 +93,7 @@ type Result struct {
 
 // Run runs the command to its end. Its error is one of the tests' machine, not of the program.
 func Run(c Command) (*Result, error) {
-	r := &run{command: c}
+	r := &run{command: c, started: map[int]bool{}}
 	if err := r.start(); err != nil {
 		return nil, fmt.Errorf("run %s under control: %w", c.Path, err)
 	}
@@ -103,6 +111,20 @@ type run struct {
 	piped    sync.WaitGroup
 	began    time.Time
 	count    int
+	started  map[int]bool // processes by number: the runtime is there
+}
+
+// firstOwn is the first call that is not the Go runtime's: package os asks for the limit of open files when it is
+// initialized.
+const firstOwn = unix.SYS_PRLIMIT64
+
+// process is the process that a thread belongs to.
+func process(thread uint32) int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", thread))
+	_, after, _ := bytes.Cut(status, []byte("\nTgid:"))
+	line, _, _ := bytes.Cut(after, []byte("\n"))
+	pid, _ := strconv.Atoi(string(bytes.TrimSpace(line)))
+	return pid
 }
 
 func (r *run) start() error {
@@ -117,7 +139,7 @@ func (r *run) start() error {
 	case c.Record:
 		t.Calls, t.Others = quiet, true
 	case c.Fault != nil:
-		t.Calls = []int{c.Fault.Kind.Number}
+		t.Calls = []int{c.Fault.Kind.Number, firstOwn}
 	}
 	text, err := json.Marshal(t)
 	if err != nil {
@@ -253,7 +275,7 @@ func (r *run) wait() (*Result, error) {
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return nil, err
 	}
-	r.result.Left = !gone(pid, 20*time.Second)
+	r.result.Left = !gone(pid, c.Grace)
 	r.ended.Store(true)
 	r.answered.Wait()
 	r.piped.Wait()
@@ -340,8 +362,12 @@ func (r *run) decide(n *notification) syscall.Errno {
 		r.result.Calls = append(r.result.Calls, describe(n))
 		return 0
 	}
+	if n.call == firstOwn && c.Fault.Kind.Number != firstOwn {
+		r.started[process(n.pid)] = true
+		return 0
+	}
 	call := describe(n)
-	if !call.Fits() {
+	if errno := c.Fault.Errno; errno != 0 && !call.Fits(errno) {
 		return 0
 	}
 	r.count++
@@ -349,6 +375,10 @@ func (r *run) decide(n *notification) syscall.Errno {
 		return 0
 	}
 	if r.count == c.Fault.Nth {
+		switch n.call {
+		case unix.SYS_MMAP, unix.SYS_MPROTECT, unix.SYS_CLONE:
+			call.Early = !r.started[process(n.pid)]
+		}
 		r.result.Hit = &call
 	}
 	if c.Fault.Signal != 0 {
@@ -357,37 +387,42 @@ func (r *run) decide(n *notification) syscall.Errno {
 	return c.Fault.Errno
 }
 
-// Fits says that a call can fail: a kind may have errors that belong to some of its operations only, and a descriptor
-// that only the runtime knows has none.
-func (c Call) Fits() bool {
-	return len(c.Kind.Errnos) > 0 && !strings.HasPrefix(c.Args, "anon_inode:")
+// Fits says that a call can fail with an error: one that its kind has, unless it belongs to other operations of that kind.
+// A descriptor that only the runtime knows has no errors.
+func (c Call) Fits(errno syscall.Errno) bool {
+	return slices.Contains(c.Kind.Errnos, errno) && !strings.HasPrefix(c.Args, "anon_inode:")
 }
 
-// errnos are those of a call's operation, where not all of the kind's are.
+// errnos are the errors of a call's operation, where not all of its kind's are.
 func errnos(k Kind, n *notification) []syscall.Errno {
-	if harmless(n) {
-		return nil
+	operation, all := n.args[1], k.Errnos
+	switch n.call {
+	case unix.SYS_FCNTL:
+		if operation != unix.F_DUPFD && operation != unix.F_DUPFD_CLOEXEC {
+			return nil
+		}
+	case unix.SYS_EPOLL_CTL:
+		if operation != unix.EPOLL_CTL_ADD {
+			return nil
+		}
+	case unix.SYS_PRLIMIT64:
+		if asks := n.args[2] == 0; asks {
+			return nil
+		}
+	case unix.SYS_PRCTL:
+		if n.args[0] != unix.PR_CAP_AMBIENT {
+			return nil
+		}
+	case unix.SYS_CLONE, unix.SYS_CLONE3:
+		if !userNamespace(n) {
+			return []syscall.Errno{unix.EAGAIN, unix.ENOMEM}
+		}
 	}
-	if (n.call == unix.SYS_CLONE || n.call == unix.SYS_CLONE3) && !userNamespace(n) {
-		return []syscall.Errno{unix.EAGAIN, unix.ENOMEM}
-	}
-	return k.Errnos
+	return all
 }
 
 func userNamespace(n *notification) bool {
 	return n.call == unix.SYS_CLONE && n.args[0]&unix.CLONE_NEWUSER != 0
-}
-
-func harmless(n *notification) bool {
-	switch n.call {
-	case unix.SYS_FCNTL:
-		return n.args[1] != unix.F_DUPFD && n.args[1] != unix.F_DUPFD_CLOEXEC
-	case unix.SYS_EPOLL_CTL:
-		return n.args[1] != unix.EPOLL_CTL_ADD
-	case unix.SYS_PRLIMIT64:
-		return n.args[2] == 0 // asks for a limit
-	}
-	return false
 }
 
 // describe reads a call's arguments out of the process that makes it.
@@ -426,7 +461,7 @@ func describe(n *notification) Call {
 	c.Args = strings.Join(words, ", ")
 	switch {
 	case userNamespace(n):
-		c.Args = "process in a user namespace"
+		c.UserNamespace, c.Args = true, "process in a user namespace"
 	case n.call == unix.SYS_CLONE && n.args[0]&unix.CLONE_THREAD == 0:
 		c.Args = "process"
 	}
