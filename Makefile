@@ -4,12 +4,11 @@ GO ?= go
 PREFIX ?= /usr/local
 DESTDIR ?=
 SHARE = $(DESTDIR)$(PREFIX)/share
-SHARE = $(DESTDIR)$(PREFIX)/share
 
 # The version is what Go's build information says: a tag, or the commit.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath
 
-.PHONY: all build release demo test race fuzz bench check install clean
+.PHONY: all build release dist demo test race fuzz bench check install clean
 
 all: build
 
@@ -20,17 +19,22 @@ release:
 	GOOS=linux GOARCH=amd64 $(BUILD) -ldflags=-s -o bin/ocibundle-linux-amd64 .
 	GOOS=linux GOARCH=arm64 $(BUILD) -ldflags=-s -o bin/ocibundle-linux-arm64 .
 
+# What is released: static binaries, Debian packages, bills of materials, SHA256SUMS.
+dist:
+	packaging/dist.sh
+
 demo: build
 	@tests/with-cgroups.sh tests/demo.sh bin/ocibundle
 
 # The cache directory holds what is slow to make and the same for all test packages.
 # The go command's own cache of test results knows nothing of runtimes and engines.
-# Some tests expect what a filesystem on a disk does, and /tmp may be in memory.
+# Some tests expect what a filesystem on a disk does, and /tmp may be in memory. The time
+# limit is for what hangs: a busy machine takes several times as long as an idle one.
 test: export TMPDIR ?= /var/tmp
 test:
 	tests/setup.sh
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
-	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -count=1 -timeout 15m ./...
+	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -vet=off -count=1 -timeout 60m ./...
 
 race:
 	tests/setup.sh
@@ -64,4 +68,4 @@ install: build
 	bin/ocibundle completion fish >$(SHARE)/fish/vendor_completions.d/ocibundle.fish
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

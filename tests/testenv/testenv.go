@@ -33,11 +33,15 @@ func packageOf(program string) (string, bool) {
 // asked for, failed everywhere else.
 func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
-	if os.Getenv("OCIBUNDLE_TEST") == "unit" {
+	if Unit() {
 		t.Skipf(format, args...)
 	}
 	t.Fatalf(format, args...)
 }
+
+// Unit reports whether only the tests that need nothing but Go were asked for, as on a
+// laptop.
+func Unit() bool { return os.Getenv("OCIBUNDLE_TEST") == "unit" }
 
 // NeedRoot ends the test unless it runs as root.
 func NeedRoot(t testing.TB) {
