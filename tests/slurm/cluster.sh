@@ -1,5 +1,5 @@
 # cluster.sh DIR PORT PORT PORT starts a cluster of the nodes n1 and n2 with all it writes in DIR, on the loopback
-# address, and stays until descriptor 3 ends or a daemon does.
+# address, and stays until a daemon ends.
 #
 # Runs in mount and pid namespaces of its own: whatever is mounted or started here is gone with the first process.
 set -eu
@@ -53,5 +53,4 @@ for node in n1 n2; do
     # A disk of its own.
     unshare --mount --propagation private sh -euc 'mount -t tmpfs -o mode=1777 tmpfs "$1/local"; exec slurmd -D -N "$2"' sh "$dir" "$node" &
 done
-cat >/dev/null <&3 &
 wait -n

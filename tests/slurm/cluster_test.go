@@ -34,11 +34,6 @@ func startCluster(t *testing.T, user *testenv.User) *cluster {
 	write(t, c.path("prolog"), c.here(page(t, "prolog")), 0o755)
 	c.configure(t, "runc")
 
-	// Everything in the namespaces ends when nobody holds the other end of the pipe.
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	args := []string{"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
 		"bash", "-c", clusterScript, "cluster.sh", c.dir}
 	for range 3 {
@@ -47,22 +42,21 @@ func startCluster(t *testing.T, user *testenv.User) *cluster {
 	cmd := exec.Command("unshare", args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
-	cmd.ExtraFiles = []*os.File{r}
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
-	err = cmd.Start()
-	r.Close()
+	stop, err := testenv.StartUnshare(cmd)
 	if err != nil {
-		w.Close()
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		w.Close()
-		// Ends with an error where a daemon had ended before.
-		if err := <-ended; err != nil {
-			t.Errorf("the cluster: %v\n%s", err, log.Bytes())
+		if err := stop(); err != nil {
+			t.Errorf("stop the cluster: %v", err)
+		}
+		<-ended
+		if t.Failed() {
+			t.Logf("the cluster said:\n%s", log.Bytes())
 		}
 		for _, left := range c.leftovers(t) {
 			t.Errorf("left behind: %s", left)
