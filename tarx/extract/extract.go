@@ -37,16 +37,19 @@ func Stream(ctx context.Context, r io.Reader, root *os.File, o tarx.Options) (*t
 // several, each on top of those before it.
 type Extractor struct {
 	tarx.Engine
-	root  *os.File
-	table *dirTable
-	dirs  *dirCache
-	work  *workers
-	cur   *batch
-	big   *bigFile // whose body is being read
-	src   *tarx.Source
-	layer bool // the stream is a layer of an image
-	fsuid uint32
-	fsgid uint32
+	root   *os.File
+	table  *dirTable
+	dirs   *dirCache
+	work   *workers
+	cur    *batch
+	big    *bigFile // whose body is being read
+	src    *tarx.Source
+	layer  bool         // the stream is a layer of an image
+	layers int          // so far
+	upper  bool         // and not the lowest one
+	own    tarx.NameSet // what an upper layer has made so far
+	fsuid  uint32
+	fsgid  uint32
 
 	room   handleRoom
 	used   *usedNames
@@ -103,6 +106,7 @@ func (x *Extractor) Close() {
 	x.dirs.close()
 	x.room.close()
 	x.table.free()
+	x.own.Free()
 	x.Free()
 }
 

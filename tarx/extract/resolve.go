@@ -21,7 +21,7 @@ func (x *Extractor) lookup(path []byte, create bool) (*openDir, error) {
 	if err == nil {
 		return x.opened(path, fd)
 	}
-	if create && x.layer && (err == unix.ENOTDIR || err == unix.ELOOP) {
+	if create && x.upper && (err == unix.ENOTDIR || err == unix.ELOOP) {
 		return x.imply(path)
 	}
 	switch err {
@@ -105,9 +105,10 @@ func (x *Extractor) inTheWay(path []byte, parent *openDir, name cname) (*openDir
 	if err == nil {
 		return x.opened(path, fd)
 	}
-	if x.layer && (err == unix.ENOTDIR || err == unix.ENOENT || err == unix.ELOOP) {
+	if x.upper && !x.own.Has(int32(parent.rec), name[:len(name)-1]) && (err == unix.ENOTDIR || err == unix.ENOENT || err == unix.ELOOP) {
 		// What an upper layer has below a file, or below a symlink that leads nowhere, hides that,
 		// as in the engines, where a layer's directories are those of a filesystem of its own.
+		// What the layer has made itself is in the way as in any stream.
 		x.dirs.forget()
 		if err := sysUnlinkat(parent.fd, name, 0); err != nil && err != unix.ENOENT {
 			return nil, opError(fmt.Sprintf("replace %q", tarx.Clip(path)), err)

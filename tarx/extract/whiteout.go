@@ -204,8 +204,13 @@ func (x *Extractor) clearSymlink(path []byte) error {
 // may be without entries and without an end-of-archive marker: that it is
 // complete is for the caller to know, by its digest.
 func (x *Extractor) Layer(ctx context.Context, r io.Reader) error {
+	x.upper = x.layers > 0
+	x.layers++
 	x.layer = true
-	defer func() { x.layer = false }()
+	defer func() {
+		x.layer, x.upper = false, false
+		x.own.Free()
+	}()
 	return x.Extract(ctx, r)
 }
 

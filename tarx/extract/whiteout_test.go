@@ -87,6 +87,20 @@ func listing(t *testing.T, dir string) string {
 	return strings.Join(all, " ")
 }
 
+// What a layer has made itself is in the way of what it has below that.
+func TestLayerOwnInTheWay(t *testing.T) {
+	for _, lines := range []string{"f a x\nf a/b y", "l a nowhere\nf a/b y", "l a a\nf a/b y", "p d/a\nd d/a/b"} {
+		for _, layers := range [][][]byte{
+			{testenv.TarLines(t, lines)},
+			{testenv.TarLines(t, "f a lower\nd d"), testenv.TarLines(t, lines)},
+		} {
+			if _, err := apply(t, t.TempDir(), tarx.Options{}, layers...); !errors.Is(err, tarx.ErrMalformed) {
+				t.Errorf("%q, as layer %d: %v", lines, len(layers), err)
+			}
+		}
+	}
+}
+
 func TestLayers(t *testing.T) {
 	const lower = "d d\nf d/old o\nd d/sub\nf d/sub/x x\nf file f\nl link d\np fifo\nd keep\nf keep/k k"
 	const all = "d/ d/old=o d/sub/ d/sub/x=x fifo| file=f keep/ keep/k=k link->d"
