@@ -11,11 +11,20 @@ import (
 // is the yardstick of its tests. It differs in what it refuses:
 //
 //   - a stream without its end-of-archive marker,
-//   - a header-only type with a size: some readers skip a body there and
-//     others do not, so that two programs see two archives,
+//   - a link, directory, device or FIFO with a body: some readers skip it and
+//     others do not, so that two programs see two archives. A size that no data
+//     stands behind is read as GNU tar, bsdtar and archive/tar extract it, as 0,
 //   - ids that are negative or do not fit 32 bits,
 //   - an extension header that no entry follows,
-//   - a type that is none of files, links, directories, devices and FIFOs.
+//   - a type that is none of files, links, directories, devices and FIFOs, nor
+//     of what GNU tar writes for volumes and incremental backups.
+//
+// And where archive/tar makes an empty file of type '0' whose name ends in a slash,
+// it is a directory, as for GNU tar and bsdtar.
+//
+// Global pax headers are counted and not applied: bsdtar, archive/tar and Docker
+// leave them alone, and GNU tar alone applies them. What most people have seen of
+// an archive with "uid" or "mtime" in one is the tree without.
 
 // maxExtension is the most bytes that an extension header (pax records, a GNU
 // long name, a sparse map) may have. archive/tar has the same limit.
@@ -37,7 +46,12 @@ const (
 	TypeGNUName    = 'L'
 	TypeGNULink    = 'K'
 	TypeGNUSparse  = 'S'
+	TypeLabel      = 'V' // the volume's name, from tar -V
+	TypeContinued  = 'M' // the rest of a file on the volume before
+	TypeDumpdir    = 'D' // a directory from tar -g, with a list of what was in it
 	SchilyXattr    = "SCHILY.xattr."
+	SchilyACL      = "SCHILY.acl."
+	LibarchiveAttr = "LIBARCHIVE.xattr."
 	maxID          = math.MaxUint32 - 1 // (uid_t)-1 means "no change" to chown(2)
 	maxSparseParts = 1 << 20
 )

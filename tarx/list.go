@@ -79,11 +79,7 @@ func (p *Parser) scan(visit func(*Header) error) error {
 	for {
 		h, err := p.Next()
 		if err == io.EOF {
-			err := p.Src.DrainZeros()
-			if err == ErrTrailing {
-				return p.Broken(err)
-			}
-			return err
+			return p.end()
 		}
 		if err != nil {
 			return err
@@ -97,6 +93,15 @@ func (p *Parser) scan(visit func(*Header) error) error {
 	}
 }
 
+// end checks that nothing but zeros follows the end-of-archive marker.
+func (p *Parser) end() error {
+	err := p.Src.DrainZeros()
+	if err == ErrTrailing {
+		return p.Broken(err)
+	}
+	return err
+}
+
 // SkipBody passes over the body of the current entry with its padding.
 func (p *Parser) SkipBody() error {
 	size := p.hdr.Stored + p.Pad
@@ -106,7 +111,7 @@ func (p *Parser) SkipBody() error {
 	// The name lies in a chunk that may be gone afterwards.
 	var name string
 	if p.Src.Cur == nil || int64(p.Src.Cur.N-p.Src.Pos) < size {
-		name = string(p.hdr.Name)
+		name = ClipName(p.hdr.Name)
 	}
 	err := p.Src.Skip(size)
 	if err == io.ErrUnexpectedEOF {

@@ -6,10 +6,6 @@ import (
 	"github.com/moby/sys/user"
 )
 
-// MaxSkipped bounds the names remembered of devices that were left out, which
-// a later hard link may want.
-const MaxSkipped = 1 << 16
-
 // OwnerPolicy says how the owners in the stream reach the disk.
 type OwnerPolicy int
 

@@ -74,9 +74,19 @@ func SplitPath(path []byte) (parent, base []byte) {
 // Dots says that a last component names a directory that is there already.
 func Dots(base []byte) bool { return len(base) == 0 || string(base) == ".." }
 
+// Clip cuts a name for a message.
 func Clip(b []byte) []byte {
 	if len(b) > 300 {
 		return b[:300]
 	}
 	return b
+}
+
+// ClipName keeps a name that the kernel could take whole. Of a longer one, which a stream can make
+// a MiB long, it keeps the beginning.
+func ClipName(b []byte) string {
+	if len(b) >= unix.PathMax {
+		return string(Clip(b)) + "..."
+	}
+	return string(b)
 }

@@ -2,8 +2,11 @@ package tarx
 
 import (
 	"bytes"
+	"encoding/base64"
 	"math"
+	"net/url"
 	"strconv"
+	"strings"
 )
 
 // paxRecords are the records of one extended header that mean something here.
@@ -19,10 +22,17 @@ type paxRecords struct {
 	spCount int
 
 	xattrs []Xattr
+	lost   []lostRecord
+}
+
+// lostRecord is one that says what no Header can.
+type lostRecord struct {
+	kind LossKind
+	key  []byte
 }
 
 func (x *paxRecords) reset() {
-	*x = paxRecords{xattrs: x.xattrs[:0], spPairs: x.spPairs[:0]}
+	*x = paxRecords{xattrs: x.xattrs[:0], lost: x.lost[:0], spPairs: x.spPairs[:0]}
 }
 
 // cutRecord splits the first record, "LENGTH KEY=VALUE\n", off b.
@@ -54,7 +64,9 @@ func cutRecord(b []byte) (key, value, rest []byte, err error) {
 	return key, value, rest, nil
 }
 
-func (x *paxRecords) parse(b []byte) error {
+// parse reads the records in b, of which it keeps parts.
+func (x *paxRecords) parse(b []byte, noXattrs bool) error {
+	var encoded []Xattr
 	for len(b) > 0 {
 		key, value, rest, err := cutRecord(b)
 		if err != nil {
@@ -103,15 +115,46 @@ func (x *paxRecords) parse(b []byte) error {
 			x.spPairs = append(x.spPairs, value...)
 			x.spCount++
 		default:
+			if noXattrs {
+				continue
+			}
 			if name, ok := bytes.CutPrefix(key, []byte(SchilyXattr)); ok {
 				x.xattrs = append(x.xattrs, Xattr{name, value})
+			} else if bytes.HasPrefix(key, []byte(LibarchiveAttr)) {
+				encoded = append(encoded, Xattr{key, value})
+			} else if bytes.HasPrefix(key, []byte(SchilyACL)) {
+				x.lost = append(x.lost, lostRecord{LossACL, key})
 			}
 		}
+	}
+	if len(encoded) > 0 {
+		x.decode(encoded)
 	}
 	if x.spCount > 0 {
 		x.spMap = x.spPairs
 	}
 	return nil
+}
+
+// decode adds attributes as libarchive writes them, "LIBARCHIVE.xattr.NAME", to those that are
+// there already: the name in percent-encoding, the value in base64 without padding
+// (archive_write_set_format_pax.c).
+func (x *paxRecords) decode(encoded []Xattr) {
+	known := make(map[string]bool, len(x.xattrs))
+	for _, a := range x.xattrs {
+		known[string(a.Name)] = true
+	}
+	for _, a := range encoded {
+		name, err := url.PathUnescape(string(a.Name[len(LibarchiveAttr):]))
+		value := make([]byte, base64.RawStdEncoding.DecodedLen(len(a.Value)))
+		n, verr := base64.RawStdEncoding.Decode(value, bytes.TrimRight(a.Value, "="))
+		switch {
+		case err != nil || verr != nil || name == "" || strings.ContainsAny(name, "\x00="):
+			x.lost = append(x.lost, lostRecord{LossXattr, a.Name})
+		case !known[name]:
+			x.xattrs = append(x.xattrs, Xattr{[]byte(name), value[:n]})
+		}
+	}
 }
 
 // parsePaxTime reads seconds since the epoch with a decimal fraction, of which

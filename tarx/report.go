@@ -2,6 +2,7 @@ package tarx
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 )
@@ -21,7 +22,9 @@ const (
 	LossRootlessXattr LossKind = "user.rootlesscontainers attributes of the stream's own"
 	LossGlobalHeader  LossKind = "global pax headers"
 	LossAufs          LossKind = "entries of aufs metadata"
-	LossWhiteout      LossKind = "whiteouts behind a symlink"
+	LossLabel         LossKind = "volume labels"
+	LossMultiVolume   LossKind = "pieces of files that begin on another volume"
+	LossDumpdir       LossKind = "file lists of incremental backups"
 )
 
 // Loss counts the losses of one kind.
@@ -29,7 +32,7 @@ type Loss struct {
 	Kind LossKind
 	// Count is the number of losses.
 	Count int64
-	// First is the name of the first entry concerned, as in the stream.
+	// First is the name of the first entry concerned, as in the stream, but for what [ClipName] cuts off.
 	First string
 	// Detail says what it was about that entry: an attribute's name and the
 	// kernel's answer, ids, a device number.
@@ -61,8 +64,9 @@ type firstLoss struct {
 	index int64
 }
 
-// Add counts a loss at the entry with this index.
-func (l *Losses) Add(k LossKind, name string, index int64, detail string) {
+// Add counts a loss at the entry with this index. The name, which may be long, is copied only where
+// it is the first one.
+func (l *Losses) Add(k LossKind, name []byte, index int64, detail string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kind == nil {
@@ -70,13 +74,13 @@ func (l *Losses) Add(k LossKind, name string, index int64, detail string) {
 	}
 	e := l.kind[k]
 	if e == nil {
-		e = &firstLoss{Loss{Kind: k, First: name, Detail: detail}, index}
+		e = &firstLoss{Loss{Kind: k}, math.MaxInt64}
 		l.kind[k] = e
 	}
 	e.Count++
 	// Workers finish in any order; the report is the same each time.
 	if index < e.index {
-		e.index, e.First, e.Detail = index, name, detail
+		e.index, e.First, e.Detail = index, ClipName(name), ClipName([]byte(detail))
 	}
 }
 

@@ -58,9 +58,10 @@ type Source struct {
 	turn sync.Mutex // of whoever reads in run, but not while it waits in Read
 	left bool       // and need not come back
 
-	Cur *Chunk
-	Pos int
-	off int64 // of cur in the stream
+	Cur   *Chunk
+	Pos   int
+	ahead *Chunk // the one behind Cur, where peek had to get it
+	off   int64  // of cur in the stream
 
 	// Leave is called when cur has been read to its end, before it is
 	// released.
@@ -224,25 +225,55 @@ func (s *Source) advance() error {
 		s.Cur.Release()
 		s.Cur, s.Pos = nil, 0
 	}
+	if s.ahead != nil {
+		s.Cur, s.ahead = s.ahead, nil
+		return nil
+	}
+	var err error
+	s.Cur, err = s.next()
+	return err
+}
+
+// next is the chunk behind those that are held.
+func (s *Source) next() (*Chunk, error) {
 	// A stop wins over a chunk that is ready.
 	select {
 	case <-s.stop:
-		return ErrStopped
+		return nil, ErrStopped
 	default:
 	}
-	next := s.read
+	get := s.read
 	if s.ready != nil {
-		next = s.receive
+		get = s.receive
 	}
-	c, err := next()
-	switch err {
-	case nil:
-		s.Cur = c
-		return nil
-	case io.EOF, ErrStopped:
-		return err
+	c, err := get()
+	if err == nil || err == io.EOF || err == ErrStopped {
+		return c, err
 	}
-	return &ReadError{Err: err}
+	return nil, &ReadError{Err: err}
+}
+
+// peek is the block that begins n bytes further on, at most one chunk away. It is nil where the
+// stream ends before it.
+func (s *Source) peek(n int64) ([]byte, error) {
+	c, at := s.Cur, int64(s.Pos)+n
+	if at >= int64(c.N) {
+		if s.ahead == nil {
+			next, err := s.next()
+			if err == io.EOF {
+				return nil, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			s.ahead = next
+		}
+		c, at = s.ahead, at-int64(c.N)
+	}
+	if at+BlockSize > int64(c.N) {
+		return nil, nil
+	}
+	return c.buf[at : at+BlockSize], nil
 }
 
 // receive is the next chunk, read ahead.

@@ -14,17 +14,26 @@ const (
 	XattrACLDefault = "system.posix_acl_default"
 )
 
-// XattrRefused says that a filesystem or the kernel does not take an
-// attribute, in one of the many ways there are to say so. ENOSPC and EDQUOT are
-// what ext4 says of a value too large for it; a full disk shows at the next
-// write.
+// XattrRefused says that a filesystem or the kernel does not take an attribute, in one of the many
+// ways there are to say so. ENOSPC and EDQUOT are not among them: see [XattrTooLarge].
 func XattrRefused(err error) bool {
 	switch err {
-	case unix.ENOTSUP, unix.EPERM, unix.EACCES, unix.EINVAL, unix.E2BIG, unix.ERANGE, unix.ENOSPC, unix.EDQUOT,
-		unix.ENOSYS:
+	case unix.ENOTSUP, unix.EPERM, unix.EACCES, unix.EINVAL, unix.E2BIG, unix.ERANGE, unix.ENOSYS:
 		return true
 	}
 	return false
+}
+
+// XattrTooLarge says whether ENOSPC, the answer to an attribute for what fd is open on or lies in, is
+// about the attribute: ext4 gives it for attributes that do not fit into a block, and for a full
+// disk. It is not full where there is room for the largest attribute there can be, and for an inode.
+func XattrTooLarge(fd int, err error) bool {
+	const largest = 64 << 10 // XATTR_SIZE_MAX
+	var st unix.Statfs_t
+	if err != unix.ENOSPC || unix.Fstatfs(fd, &st) != nil {
+		return false
+	}
+	return st.Bavail >= uint64(largest/st.Bsize+1) && (st.Files == 0 || st.Ffree > 0)
 }
 
 // XattrClass says what becomes of an attribute.

@@ -189,7 +189,7 @@ var (
 )
 
 func (e *exporter) lose(kind tarx.LossKind, name, detail string) {
-	e.losses.Add(kind, name, e.report.Entries, detail)
+	e.losses.Add(kind, []byte(name), e.report.Entries, detail)
 }
 
 // write writes the header of an entry.

@@ -74,6 +74,9 @@ func (c *dirCache) resolve(path []byte) (int, error) {
 	if len(path) >= pathMax {
 		return -1, unix.ENAMETOOLONG
 	}
+	if len(path) == 0 {
+		path = []byte{'.'}
+	}
 	if c.openat2 {
 		c.path.set(path)
 		return sysOpenat2(c.root.fd, c.path, dirFlags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)

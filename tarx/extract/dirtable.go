@@ -1,5 +1,7 @@
 package extract
 
+import "ocibundle/tarx"
+
 // dirMeta is what goes onto a directory when everything in it is there.
 type dirMeta struct {
 	mode     uint16
@@ -21,13 +23,6 @@ type dirRecord struct {
 	flags  uint8
 }
 
-// dirSlab holds records. Most directories of a stream have one owner, the one
-// that came first: others take more memory.
-type dirSlab struct {
-	records [1 << slabBits]dirRecord
-	owners  *[1 << slabBits]uint32 // index in dirTable.owners; nil: all 0
-}
-
 const (
 	dirImplied uint8 = 1 << iota // no entry named it
 	dirChmod                     // its mode on disk is not mode
@@ -38,114 +33,60 @@ const (
 	dirDone                      // it has its metadata
 )
 
+// dirTable holds a record for every directory and finds it by its inode number.
+// Records of directories that were replaced stay: the limit of the table counts
+// them, too.
+type dirTable struct {
+	dirs   tarx.Table[dirRecord]
+	names  tarx.Texts
+	index  tarx.Index
+	owners tarx.Table[[2]uint32] // of each directory, from the first one on that is not root's
+
+	// Access control lists that directories get at the end: a default one must
+	// not reach the children made meanwhile.
+	acls     tarx.Table[[2]uint32] // access and default list of each directory: a number in values, plus one
+	values   []string
+	valueIdx map[string]uint32
+	size     int64 // of values
+}
+
 const (
-	slabBits = 10
-	nameSlab = 64 << 10
+	// maxACLBytes bounds the access control lists that differ from each other.
+	maxACLBytes = 16 << 20
+	aclCost     = 100 // bytes that a list takes besides its value
 )
 
-// dirTable holds a record for every directory, in slabs, so that growing never
-// copies, and an index by inode number.
-type dirTable struct {
-	slabs []*dirSlab
-	count int
-	names [][]byte
-	index []uint32 // open addressing; record number plus one
-	used  int
-
-	owners   [][2]uint32
-	ownerIdx map[[2]uint32]uint32
-
-	acls     map[int][]deferredXattr
-	aclBytes int
-}
-
-type deferredXattr struct {
-	name  string
-	value []byte
-	index int64 // of the entry
-	entry string
-}
-
 func newDirTable() *dirTable {
-	return &dirTable{ownerIdx: make(map[[2]uint32]uint32), acls: make(map[int][]deferredXattr)}
+	return &dirTable{valueIdx: make(map[string]uint32)}
 }
 
-func (t *dirTable) at(i int) *dirRecord { return &t.slabs[i>>slabBits].records[i&(1<<slabBits-1)] }
+func (t *dirTable) at(i int) *dirRecord { return t.dirs.At(i) }
+
+// full says that the table has reached its limit.
+func (t *dirTable) full() bool {
+	return t.dirs.Bytes()+t.names.Bytes()+t.index.Bytes()+t.owners.Bytes()+t.acls.Bytes() > tarx.MaxTables
+}
 
 // add makes a record for a directory that has just been created or opened as
-// name in parent.
+// name in parent. A record with that inode number is of a directory that is gone.
 func (t *dirTable) add(parent int, name []byte, ino uint64) int {
-	i := t.count
-	if i>>slabBits == len(t.slabs) {
-		t.slabs = append(t.slabs, new(dirSlab))
-	}
-	t.count++
-	n := len(t.names)
-	if n == 0 || len(t.names[n-1])+len(name) > nameSlab {
-		t.names = append(t.names, make([]byte, 0, nameSlab))
-		n++
-	}
-	s := &t.names[n-1]
-	off := uint32(n-1)*nameSlab + uint32(len(*s))
-	*s = append(*s, name...)
-	*t.at(i) = dirRecord{ino: ino, parent: uint32(parent), name: off, length: uint8(len(name))}
-	t.indexAdd(i, ino)
+	i := t.dirs.Add(dirRecord{ino: ino, parent: uint32(parent), name: t.names.Add(name, nil), length: uint8(len(name))})
+	t.index.Put(hashIno(ino), i, func(i int) bool { return t.at(i).ino == ino },
+		func(i int) uint64 { return hashIno(t.at(i).ino) })
 	return i
 }
 
-func (t *dirTable) name(r *dirRecord) []byte {
-	s := t.names[r.name/nameSlab]
-	off := r.name % nameSlab
-	return s[off : off+uint32(r.length)]
-}
+func (t *dirTable) name(r *dirRecord) []byte { return t.names.At(r.name, int(r.length)) }
 
 func hashIno(ino uint64) uint64 {
 	ino ^= ino >> 31
 	return ino * 0x9e3779b97f4a7c15
 }
 
-// indexAdd makes ino lead to record i. An inode number that was seen before
-// belonged to a directory that is gone.
-func (t *dirTable) indexAdd(i int, ino uint64) {
-	if t.used*8 >= len(t.index)*7 {
-		old := t.index
-		t.index = make([]uint32, max(256, 2*len(old)))
-		t.used = 0
-		for _, e := range old {
-			if e != 0 {
-				t.indexPut(int(e-1), t.at(int(e-1)).ino)
-			}
-		}
-	}
-	t.indexPut(i, ino)
-}
-
-func (t *dirTable) indexPut(i int, ino uint64) {
-	mask := uint64(len(t.index) - 1)
-	for at := hashIno(ino) >> 20 & mask; ; at = (at + 1) & mask {
-		e := t.index[at]
-		if e == 0 {
-			t.used++
-		} else if t.at(int(e-1)).ino != ino {
-			continue
-		}
-		t.index[at] = uint32(i + 1)
-		return
-	}
-}
-
 // find returns the record of the directory with this inode number.
 func (t *dirTable) find(ino uint64) (int, bool) {
-	if len(t.index) == 0 {
-		return 0, false
-	}
-	mask := uint64(len(t.index) - 1)
-	for at := hashIno(ino) >> 20 & mask; t.index[at] != 0; at = (at + 1) & mask {
-		if i := int(t.index[at] - 1); t.at(i).ino == ino {
-			return i, true
-		}
-	}
-	return 0, false
+	i := t.index.Find(hashIno(ino), func(i int) bool { return t.at(i).ino == ino })
+	return i, i >= 0
 }
 
 // reopened says that directory i may change once more.
@@ -156,32 +97,59 @@ func (t *dirTable) reopened(i int) {
 	}
 }
 
-// setOwner notes who is to own directory i on disk.
+// setOwner notes who is to own directory i on disk. Where all belong to root, that
+// takes no memory.
 func (t *dirTable) setOwner(i int, uid, gid uint32) {
-	k := [2]uint32{uid, gid}
-	o, ok := t.ownerIdx[k]
-	if !ok {
-		o = uint32(len(t.owners))
-		t.owners = append(t.owners, k)
-		t.ownerIdx[k] = o
+	if t.owners.Len() == 0 && uid == 0 && gid == 0 {
+		return
 	}
-	s := t.slabs[i>>slabBits]
-	if s.owners == nil {
-		if o == 0 {
-			return
-		}
-		s.owners = new([1 << slabBits]uint32)
-	}
-	s.owners[i&(1<<slabBits-1)] = o
+	t.owners.Grow(i + 1)
+	*t.owners.At(i) = [2]uint32{uid, gid}
 }
 
 // owner is who is to own directory i, which an entry has named.
 func (t *dirTable) owner(i int) (uid, gid uint32) {
-	var o uint32
-	if s := t.slabs[i>>slabBits]; s.owners != nil {
-		o = s.owners[i&(1<<slabBits-1)]
+	if i >= t.owners.Len() {
+		return 0, 0
 	}
-	return t.owners[o][0], t.owners[o][1]
+	o := t.owners.At(i)
+	return o[0], o[1]
+}
+
+// deferACL keeps an access control list for directory i until the end, in the
+// place of an earlier one of its kind. ok says that there was room.
+func (t *dirTable) deferACL(i int, name string, value []byte) (ok bool) {
+	n, known := t.valueIdx[string(value)]
+	if !known {
+		if t.size += aclCost + int64(len(value)); t.size > maxACLBytes {
+			return false
+		}
+		v := string(value)
+		t.values = append(t.values, v)
+		n = uint32(len(t.values))
+		t.valueIdx[v] = n
+	}
+	t.acls.Grow(i + 1)
+	t.acls.At(i)[aclKind(name)] = n
+	t.at(i).flags |= dirACL
+	return true
+}
+
+var aclNames = [...]string{tarx.XattrACLAccess, tarx.XattrACLDefault}
+
+func aclKind(name string) int {
+	if name == tarx.XattrACLDefault {
+		return 1
+	}
+	return 0
+}
+
+// dropACLs forgets the lists that an earlier entry gave directory i.
+func (t *dirTable) dropACLs(i int) {
+	if r := t.at(i); r.flags&dirACL != 0 {
+		r.flags &^= dirACL
+		*t.acls.At(i) = [2]uint32{}
+	}
 }
 
 // path appends the path of record i, relative to the root, to b.
@@ -198,4 +166,13 @@ func (t *dirTable) path(b []byte, i int) []byte {
 		b = append(b, t.name(t.at(int(list[n])))...)
 	}
 	return b
+}
+
+// free gives the memory back.
+func (t *dirTable) free() {
+	t.dirs.Free()
+	t.names.Free()
+	t.index.Free()
+	t.owners.Free()
+	t.acls.Free()
 }

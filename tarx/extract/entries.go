@@ -1,12 +1,10 @@
 package extract
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -77,8 +75,7 @@ func (x *Extractor) nameDirectory(h *tarx.Header, d *openDir, uid, gid uint32) e
 	r.mode = uint16(h.Mode)
 	x.table.setOwner(d.rec, uid, gid)
 	r.sec, r.nsec = h.Sec, h.Nsec
-	delete(x.table.acls, d.rec)
-	r.flags &^= dirACL
+	x.table.dropACLs(d.rec)
 	fd := d.fd
 	if again && x.layer {
 		if err := x.clearXattrs(fd); err != nil {
@@ -88,7 +85,7 @@ func (x *Extractor) nameDirectory(h *tarx.Header, d *openDir, uid, gid uint32) e
 	if err := x.xattrs(h, fd, nil, d.rec); err != nil {
 		return err
 	}
-	if again && x.opts.Owner == tarx.OwnerRootless {
+	if again && x.Options.Owner == tarx.OwnerRootless {
 		// The entry before this one may have had other ids.
 		if err := unix.Fremovexattr(fd, tarx.XattrRootless); err != nil && err != unix.ENODATA && !tarx.XattrRefused(err) {
 			return x.blame(h, opError("remove the attribute "+tarx.XattrRootless, err))
@@ -155,15 +152,15 @@ func (x *Extractor) create(dir *openDir, f func() error) error {
 // file makes a regular file and queues its contents.
 func (x *Extractor) file(h *tarx.Header, dir *openDir, uid, gid uint32) error {
 	m := fileMeta{size: h.Size, sec: h.Sec, nsec: h.Nsec, uid: uid, gid: gid, mode: uint16(h.Mode)}
-	m.chown = x.opts.Owner == tarx.OwnerKeep && (uid != x.fsuid || gid != x.fsgid)
+	m.chown = x.Options.Owner == tarx.OwnerKeep && (uid != x.fsuid || gid != x.fsgid)
 	mode := h.Mode & 0o777
-	if len(h.Xattrs) > 0 || x.notesOwner(h) {
+	if len(h.Xattrs) > 0 || x.NotesOwner(h) {
 		mode |= 0o200 // or a plain user may not set an attribute (xattr(7))
 	}
 	m.chmod = mode != h.Mode
 
 	whole := h.Sparse == nil && (h.Stored == 0 || x.src.Cur.N-x.src.Pos >= int(min(h.Stored, tarx.ChunkSize+1)))
-	if whole && x.fresh && len(h.Xattrs) == 0 && !x.notesOwner(h) {
+	if whole && x.fresh && len(h.Xattrs) == 0 && !x.NotesOwner(h) {
 		x.cur.keys = append(x.cur.keys, x.key)
 		dir.refs.Add(1)
 		return x.wholeBody(h, job{dir: dir, mode: mode, meta: m})
@@ -197,14 +194,14 @@ func (x *Extractor) wholeBody(h *tarx.Header, j job) error {
 	if h.Stored > 0 {
 		j.data, _ = x.src.Piece(h.Stored)
 	}
-	j.index = x.p.Index
+	j.index = x.Parser.Index
 	x.queue(j, h)
 	return x.padding(h, nil)
 }
 
 // body queues what is to be written to fd, which it takes over.
 func (x *Extractor) body(h *tarx.Header, fd int, m *fileMeta) error {
-	big := &bigFile{fd: fd, name: string(h.Name), index: x.p.Index, meta: *m}
+	big := &bigFile{fd: fd, name: tarx.ClipName(h.Name), index: x.Parser.Index, meta: *m}
 	big.pending.Store(1) // ours
 	x.big = big
 	err := x.bodyParts(h, big)
@@ -247,12 +244,12 @@ func (x *Extractor) bodyPart(big *bigFile, off, size int64) error {
 // padding passes over what fills the body's last block.
 func (x *Extractor) padding(h *tarx.Header, big *bigFile) error {
 	// The header lies in a chunk that may be gone once there was a body.
-	err := x.src.Skip(x.p.Pad)
+	err := x.src.Skip(x.Parser.Pad)
 	if err == io.ErrUnexpectedEOF {
 		if big != nil {
 			return &tarx.EntryError{Name: big.name, Index: big.index, Kind: tarx.ErrMalformed, Err: tarx.ErrTruncated}
 		}
-		return x.malformed(h, tarx.ErrTruncated)
+		return x.Malformed(h, tarx.ErrTruncated)
 	}
 	return err
 }
@@ -283,11 +280,8 @@ func (x *Extractor) queue(j job, h *tarx.Header) {
 
 // symlink makes a symlink, target verbatim.
 func (x *Extractor) symlink(h *tarx.Header, dir *openDir, uid, gid uint32) error {
-	switch {
-	case len(h.Link) == 0:
-		return x.malformed(h, errors.New("the symlink's target is empty"))
-	case bytes.IndexByte(h.Link, 0) >= 0:
-		return x.malformed(h, errors.New("there is a NUL in the symlink's target"))
+	if err := x.CheckSymlink(h); err != nil {
+		return err
 	}
 	x.target.set(h.Link)
 	err := x.create(dir, func() error { return sysSymlinkat(x.target, dir.fd, x.base) })
@@ -300,29 +294,29 @@ func (x *Extractor) symlink(h *tarx.Header, dir *openDir, uid, gid uint32) error
 // nameMeta puts metadata onto an entry that cannot be opened, through its
 // directory and its name, which is not followed.
 func (x *Extractor) nameMeta(h *tarx.Header, dir *openDir, uid, gid uint32, chmod bool) error {
-	if x.opts.Owner == tarx.OwnerKeep && (uid != x.fsuid || gid != x.fsgid) {
+	if x.Options.Owner == tarx.OwnerKeep && (uid != x.fsuid || gid != x.fsgid) {
 		if err := unix.Fchownat(dir.fd, x.base.String(), int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return x.blame(h, opError("change the owner", err))
 		}
 	}
-	if x.notesOwner(h) {
+	if x.NotesOwner(h) {
 		// The kernel allows user attributes on files and directories only.
-		x.losses.Add(tarx.LossOwner, string(h.Name), x.p.Index, fmt.Sprintf("%d:%d", h.UID, h.GID))
+		x.Lose(h, tarx.LossOwner, fmt.Sprintf("%d:%d", h.UID, h.GID))
 	}
-	if len(h.Xattrs) > 0 && !x.opts.NoXattrs {
+	if len(h.Xattrs) > 0 && !x.Options.NoXattrs {
 		path := handle.Path(dir.fd) + "/" + x.base.String()
 		for _, a := range h.Xattrs {
 			name := string(a.Name)
-			class, loss := x.classify(name)
+			class, loss := x.ClassifyXattr(name)
 			if class != tarx.XattrKeep {
-				x.losses.Add(loss, string(h.Name), x.p.Index, name)
+				x.Lose(h, loss, name)
 				continue
 			}
 			if err := unix.Lsetxattr(path, name, a.Value, 0); err != nil {
-				if !tarx.XattrRefused(err) {
+				if !refused(dir.fd, err) {
 					return x.blame(h, opError("set the attribute "+name, err))
 				}
-				x.losses.Add(loss, string(h.Name), x.p.Index, name+": "+err.Error())
+				x.Lose(h, loss, name+": "+err.Error())
 			}
 		}
 	}
@@ -358,28 +352,20 @@ func (x *Extractor) chmodName(dir *openDir, mode uint32) error {
 
 // hardlink makes another name for what an earlier entry made.
 func (x *Extractor) hardlink(h *tarx.Header, dir *openDir) error {
-	full, escapes, err := tarx.Normalize(x.linkFull[:0], h.Link)
-	x.linkFull = full
+	parent, base, err := x.LinkTarget(h)
 	if err != nil {
-		return x.malformed(h, fmt.Errorf("hard link target: %w", err))
-	}
-	if escapes {
-		return x.refused(h, fmt.Errorf("the hard link's target %q leaves the root directory", tarx.Clip(h.Link)))
-	}
-	parent, base := tarx.SplitPath(full)
-	if tarx.Dots(base) {
-		return x.malformed(h, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link)))
+		return err
 	}
 	from, err := x.lookup(parent, false)
 	if err != nil {
-		return x.linkMissing(h, full, err)
+		return x.linkMissing(h, err)
 	}
 	x.linkBase.set(base)
 	if x.fresh && slices.Contains(x.cur.keys, x.used.key(from.rec, base)) {
 		x.cur.keys = append(x.cur.keys, x.key)
 		dir.refs.Add(1)
 		from.refs.Add(1)
-		x.queue(job{dir: dir, from: from, index: x.p.Index}, h)
+		x.queue(job{dir: dir, from: from, index: x.Parser.Index}, h)
 		return nil
 	}
 	// linkat(2) without AT_SYMLINK_FOLLOW links a symlink itself.
@@ -396,14 +382,14 @@ func (x *Extractor) hardlink(h *tarx.Header, dir *openDir) error {
 		// Removing the name first would lose a file that is its own target.
 		var a, b unix.Stat_t
 		if err := unix.Fstatat(from.fd, x.linkBase.String(), &a, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return x.linkMissing(h, full, &tarx.NameError{Msg: fmt.Sprintf("the hard link's target %q does not exist", tarx.Clip(h.Link))})
+			return x.linkMissing(h, tarx.LinkToNothing(h))
 		}
 		if err := unix.Fstatat(dir.fd, x.base.String(), &b, unix.AT_SYMLINK_NOFOLLOW); err == nil {
 			if a.Ino == b.Ino && a.Dev == b.Dev {
 				return nil
 			}
 			if a.Mode&unix.S_IFMT == unix.S_IFDIR {
-				return x.malformed(h, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link)))
+				return x.LinkToDirectory(h)
 			}
 			if err := x.remove(dir, b.Mode&unix.S_IFMT); err != nil {
 				return x.blame(h, err)
@@ -414,12 +400,12 @@ func (x *Extractor) hardlink(h *tarx.Header, dir *openDir) error {
 	case nil:
 		return nil
 	case unix.ENOENT:
-		return x.linkMissing(h, full, &tarx.NameError{Msg: fmt.Sprintf("the hard link's target %q does not exist", tarx.Clip(h.Link))})
+		return x.linkMissing(h, tarx.LinkToNothing(h))
 	case unix.EPERM:
 		var st unix.Stat_t
 		if unix.Fstatat(from.fd, x.linkBase.String(), &st, unix.AT_SYMLINK_NOFOLLOW) == nil &&
 			st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return x.malformed(h, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link)))
+			return x.LinkToDirectory(h)
 		}
 	}
 	return x.blame(h, linkError(tarx.Clip(h.Link), err))
@@ -427,9 +413,9 @@ func (x *Extractor) hardlink(h *tarx.Header, dir *openDir) error {
 
 // linkMissing handles a hard link without a target. One to a device that was
 // left out is left out too.
-func (x *Extractor) linkMissing(h *tarx.Header, full []byte, err error) error {
-	if _, ok := x.skipped[string(full)]; ok {
-		return x.skipDevice(h, "a link to a device")
+func (x *Extractor) linkMissing(h *tarx.Header, err error) error {
+	if x.MissingTarget(h) {
+		return nil
 	}
 	return x.blame(h, err)
 }
@@ -438,8 +424,8 @@ func (x *Extractor) linkMissing(h *tarx.Header, full []byte, err error) error {
 func (x *Extractor) node(h *tarx.Header, dir *openDir, typ uint32, dev uint64, uid, gid uint32) error {
 	err := x.create(dir, func() error { return sysMknodat(dir.fd, x.base, typ|h.Mode, dev) })
 	if err != nil {
-		if typ != unix.S_IFIFO && err == unix.EPERM && x.opts.Devices == tarx.DevicesAuto {
-			return x.skipDevice(h, fmt.Sprintf("%d:%d", h.Major, h.Minor))
+		if typ != unix.S_IFIFO && err == unix.EPERM && x.Options.Devices == tarx.DevicesAuto {
+			return x.SkipDevice(h)
 		}
 		return x.blame(h, opError("create the "+tarx.TypeName(h.Type), err))
 	}
@@ -447,14 +433,10 @@ func (x *Extractor) node(h *tarx.Header, dir *openDir, typ uint32, dev uint64, u
 }
 
 func (x *Extractor) device(h *tarx.Header, dir *openDir, uid, gid uint32) error {
-	// The kernel's dev_t has 12 bits for the major and 20 for the minor number.
-	if h.Major < 0 || h.Major >= 1<<12 || h.Minor < 0 || h.Minor >= 1<<20 {
-		return x.malformed(h, fmt.Errorf("device number %d:%d is out of range", h.Major, h.Minor))
+	if err := x.CheckDevice(h); err != nil {
+		return err
 	}
-	switch x.opts.Devices {
-	case tarx.DevicesError:
-		return x.refused(h, fmt.Errorf("it is a %s", tarx.TypeName(h.Type)))
-	case tarx.DevicesSkip:
+	if x.Options.Devices == tarx.DevicesSkip {
 		typ, err := x.typeOf(dir)
 		if err == nil {
 			err = x.remove(dir, typ) // the entry replaces it all the same
@@ -462,27 +444,11 @@ func (x *Extractor) device(h *tarx.Header, dir *openDir, uid, gid uint32) error 
 		if err != nil {
 			return x.blame(h, err)
 		}
-		return x.skipDevice(h, fmt.Sprintf("%d:%d", h.Major, h.Minor))
+		return x.SkipDevice(h)
 	}
 	typ := uint32(unix.S_IFCHR)
 	if h.Type == tarx.TypeBlock {
 		typ = unix.S_IFBLK
 	}
 	return x.node(h, dir, typ, unix.Mkdev(uint32(h.Major), uint32(h.Minor)), uid, gid)
-}
-
-func (x *Extractor) skipDevice(h *tarx.Header, detail string) error {
-	kind := tarx.LossDevice
-	if strings.HasPrefix(string(x.full), "dev/") {
-		kind = tarx.LossDeviceInDev // the runtime mounts its own over it
-	}
-	x.losses.Add(kind, string(h.Name), x.p.Index, detail)
-	if x.skipped == nil {
-		x.skipped = make(map[string]struct{})
-	}
-	if len(x.skipped) >= tarx.MaxSkipped {
-		return x.refused(h, fmt.Errorf("there are more than %d devices that cannot be created", tarx.MaxSkipped))
-	}
-	x.skipped[string(x.full)] = struct{}{}
-	return nil
 }

@@ -6,18 +6,10 @@ import (
 	"ocibundle/tarx"
 )
 
-func (x *Extractor) malformed(h *tarx.Header, err error) error {
-	return &tarx.EntryError{Name: string(h.Name), Index: x.p.Index, Kind: tarx.ErrMalformed, Err: err}
-}
-
-func (x *Extractor) refused(h *tarx.Header, err error) error {
-	return &tarx.EntryError{Name: string(h.Name), Index: x.p.Index, Kind: tarx.ErrRefused, Err: err}
-}
-
 // blame makes err one of this entry. The stream is at fault where its names
 // ask for what no filesystem can do.
 func (x *Extractor) blame(h *tarx.Header, err error) error {
-	return &tarx.EntryError{Name: string(h.Name), Index: x.p.Index, Kind: tarx.NameErrorKind(err), Err: err}
+	return x.Fail(h, tarx.NameErrorKind(err), err)
 }
 
 func linkError(target []byte, err error) error {

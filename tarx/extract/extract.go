@@ -14,10 +14,6 @@ import (
 	"ocibundle/tarx"
 )
 
-// maxACLBytes bounds the access control lists kept for directories until the
-// end: a default list must not reach the children made meanwhile.
-const maxACLBytes = 4 << 20
-
 // Stream reads one tar stream from r to its end and makes the tree that it
 // describes below root, an empty directory that the caller owns and nobody
 // else reaches. It sets the process's umask to 0 while it runs.
@@ -40,36 +36,28 @@ func Stream(ctx context.Context, r io.Reader, root *os.File, o tarx.Options) (*t
 // Extractor makes one tree of one stream or, for the layers of an image, of
 // several, each on top of those before it.
 type Extractor struct {
-	opts    tarx.Options
-	root    *os.File
-	table   *dirTable
-	dirs    *dirCache
-	work    *workers
-	cur     *batch
-	big     *bigFile // whose body is being read
-	src     *tarx.Source
-	p       *tarx.Parser
-	report  tarx.Report
-	losses  tarx.Losses
-	owner   tarx.OwnerMap
-	shifted bool // ids on disk are not the container's
-	layer   bool // the stream is a layer of an image
-	fsuid   uint32
-	fsgid   uint32
+	tarx.Engine
+	root   *os.File
+	table  *dirTable
+	dirs   *dirCache
+	work   *workers
+	cur    *batch
+	big    *bigFile // whose body is being read
+	src    *tarx.Source
+	layer  bool         // the stream is a layer of an image
+	layers int          // so far
+	upper  bool         // and not the lowest one
+	own    tarx.NameSet // what an upper layer has made so far
+	fsuid  uint32
+	fsgid  uint32
 
-	newestSec  int64
-	newestNsec int32
-	haveNewest bool
-
-	room    handleRoom
-	used    *usedNames
-	key     uint64 // of the current entry's name
-	fresh   bool   // nothing in the tree has that name
-	serial  bool   // for tests: leave nothing to do in parallel
-	skipped map[string]struct{}
+	room   handleRoom
+	used   *usedNames
+	key    uint64 // of the current entry's name
+	fresh  bool   // nothing in the tree has that name
+	serial bool   // for tests: leave nothing to do in parallel
 
 	// Scratch space, so that an entry costs no allocation.
-	full, linkFull []byte
 	base, linkBase cname
 	target         cname
 	pathBuf        []byte
@@ -77,16 +65,14 @@ type Extractor struct {
 
 // New prepares the extraction below root.
 func New(root *os.File, o tarx.Options) (*Extractor, error) {
-	x := &Extractor{opts: o, root: root, table: newDirTable()}
-	x.owner = tarx.OwnerMap{Mapping: o.Mapping}
-	x.shifted = tarx.Shifts(o.Mapping.UIDMaps) || tarx.Shifts(o.Mapping.GIDMaps)
+	x := &Extractor{Engine: tarx.NewEngine(o), root: root, table: newDirTable()}
 	x.fsuid, x.fsgid = uint32(os.Geteuid()), uint32(os.Getegid())
 
-	if x.opts.Workers <= 0 {
-		x.opts.Workers = max(1, min(4, runtime.GOMAXPROCS(0)))
+	if x.Options.Workers <= 0 {
+		x.Options.Workers = max(1, min(4, runtime.GOMAXPROCS(0)))
 	}
 	var err error
-	if x.room, err = newHandleRoom(x.opts.Workers + queueLength + 2); err != nil {
+	if x.room, err = newHandleRoom(x.Options.Workers + queueLength + 2); err != nil {
 		return nil, err
 	}
 	x.dirs = newDirCache(root, x.table, x.room.early)
@@ -119,6 +105,9 @@ const queueLength = 4
 func (x *Extractor) Close() {
 	x.dirs.close()
 	x.room.close()
+	x.table.free()
+	x.own.Free()
+	x.Free()
 }
 
 // Extract reads one stream to its end.
@@ -129,10 +118,10 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	small := 0
-	if x.opts.Feed != tarx.FeedNothing {
-		small = x.opts.Workers / 2
+	if x.Options.Feed != tarx.FeedNothing {
+		small = x.Options.Workers / 2
 	}
-	x.work = startWorkers(x.opts.Workers, small, queueLength, x.room.jobs, &x.losses)
+	x.work = startWorkers(x.Options.Workers, small, queueLength, x.room.jobs, &x.Losses)
 	// A failing worker stops the reading, however long that would wait.
 	go func(failed <-chan struct{}) {
 		select {
@@ -142,15 +131,15 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 		}
 	}(x.work.failed)
 	source := tarx.NewSource
-	if x.opts.Feed == tarx.FeedProcess {
+	if x.Options.Feed == tarx.FeedProcess {
 		source = tarx.NewDirectSource
 	}
-	x.src = source(r, x.opts.Hash, ctx.Done())
+	x.src = source(r, x.Options.Hash, ctx.Done())
 	x.src.Leave = x.flush
-	x.p = &tarx.Parser{Src: x.src, Layer: x.layer}
+	x.Read(x.src, x.layer)
 	x.cur = x.work.take()
 
-	err = x.src.Run(x.entries)
+	err = x.src.Run(func() error { return x.Each(x.visit) })
 	if x.src.Cur != nil {
 		x.flush(x.src.Cur)
 	}
@@ -168,9 +157,6 @@ func (x *Extractor) Extract(ctx context.Context, r io.Reader) (err error) {
 	case errors.Is(err, tarx.ErrStopped):
 		err = context.Cause(ctx)
 	}
-	if x.p.Globals > 0 {
-		x.losses.Add(tarx.LossGlobalHeader, x.p.GlobalDetail, 0, "")
-	}
 	return cmp.Or(err, x.reap())
 }
 
@@ -180,43 +166,24 @@ func earlier(a, b error) bool {
 	return errors.As(a, &ea) && (!errors.As(b, &eb) || ea.Index < eb.Index)
 }
 
-func (x *Extractor) entries() error {
-	for {
-		h, err := x.p.Next()
-		if err == io.EOF {
-			return x.end()
-		}
-		if err != nil {
-			return err
-		}
-		if x.work.broken() {
-			return tarx.ErrStopped
-		}
-		x.report.Entries++
-		if x.opts.MaxEntries > 0 && x.report.Entries > x.opts.MaxEntries {
-			return &tarx.LimitError{What: "entries", Limit: x.opts.MaxEntries}
-		}
-		if err := x.entry(h); err != nil {
-			return err
-		}
-		if x.serial {
-			x.settle()
-		}
-		if len(x.dirs.dead) > 0 {
-			if err := x.reap(); err != nil {
-				return err
-			}
-		}
+// visit makes what one header describes, and closes directories that are done with.
+func (x *Extractor) visit(h *tarx.Header) error {
+	if x.work.broken() {
+		return tarx.ErrStopped
 	}
-}
-
-// end checks that nothing but zeros follows.
-func (x *Extractor) end() error {
-	err := x.src.DrainZeros()
-	if err == tarx.ErrTrailing {
-		return x.p.Broken(err)
+	if x.table.full() {
+		return x.Refused(h, tarx.ErrTables)
 	}
-	return err
+	if err := x.entry(h); err != nil {
+		return err
+	}
+	if x.serial {
+		x.settle()
+	}
+	if len(x.dirs.dead) > 0 {
+		return x.reap()
+	}
+	return nil
 }
 
 // flush hands the current batch to the workers, with its chunk.
@@ -232,39 +199,28 @@ func (x *Extractor) flush(c *tarx.Chunk) {
 
 // entry makes what one header describes.
 func (x *Extractor) entry(h *tarx.Header) error {
-	full, escapes, err := tarx.Normalize(x.full[:0], h.Name)
-	x.full = full
-	if err != nil {
-		return x.malformed(h, err)
-	}
-	if escapes {
-		return x.refused(h, tarx.ErrEscapes)
+	if err := x.Normalize(h); err != nil {
+		return err
 	}
 	if x.layer {
-		if passed, err := x.passWhiteout(h, full); passed || err != nil {
+		if passed, err := x.passWhiteout(h); passed || err != nil {
 			return err
 		}
 	}
-	if h.Sec > x.newestSec || h.Sec == x.newestSec && h.Nsec > x.newestNsec || !x.haveNewest {
-		x.newestSec, x.newestNsec, x.haveNewest = h.Sec, h.Nsec, true
-	}
-	parent, base := tarx.SplitPath(full)
-	if tarx.Dots(base) && h.Type != tarx.TypeDir {
-		if len(full) == 0 {
-			return x.malformed(h, fmt.Errorf("the root directory cannot be a %s", tarx.TypeName(h.Type)))
-		}
-		return x.malformed(h, fmt.Errorf("a %s cannot be called %q", tarx.TypeName(h.Type), base))
-	}
-	uid, gid, err := x.owner.Disk(h.UID, h.GID)
+	parent, base, err := x.Place(h)
 	if err != nil {
-		return x.refused(h, err)
+		return err
+	}
+	uid, gid, err := x.Owner.Disk(h.UID, h.GID)
+	if err != nil {
+		return x.Refused(h, err)
 	}
 	if tarx.Dots(base) {
-		d, err := x.lookup(full, true)
+		d, err := x.lookup(x.Full, true)
 		if err != nil {
 			return x.blame(h, err)
 		}
-		x.report.Directories++
+		x.Report.Directories++
 		x.table.at(d.rec).flags |= dirChmod
 		return x.nameDirectory(h, d, uid, gid)
 	}
@@ -276,23 +232,23 @@ func (x *Extractor) entry(h *tarx.Header) error {
 	x.claim(dir, base)
 	switch h.Type {
 	case tarx.TypeDir:
-		x.report.Directories++
-		return x.directory(h, dir, full, uid, gid)
+		x.Report.Directories++
+		return x.directory(h, dir, x.Full, uid, gid)
 	case tarx.TypeReg:
-		x.report.Files++
-		x.report.Bytes += h.Size
+		x.Report.Files++
+		x.Report.Bytes += h.Size
 		return x.file(h, dir, uid, gid)
 	case tarx.TypeSymlink:
-		x.report.Symlinks++
+		x.Report.Symlinks++
 		return x.symlink(h, dir, uid, gid)
 	case tarx.TypeLink:
-		x.report.Hardlinks++
+		x.Report.Hardlinks++
 		return x.hardlink(h, dir)
 	case tarx.TypeFIFO:
-		x.report.FIFOs++
+		x.Report.FIFOs++
 		return x.node(h, dir, unix.S_IFIFO, 0, uid, gid)
 	default:
-		x.report.Devices++
+		x.Report.Devices++
 		return x.device(h, dir, uid, gid)
 	}
 }

@@ -12,12 +12,12 @@ import (
 // Finish puts metadata onto the directories, children before parents, and
 // reports.
 func (x *Extractor) Finish(ctx context.Context) (*tarx.Report, error) {
-	uid, gid, err := x.owner.Disk(0, 0)
+	uid, gid, err := x.Owner.Disk(0, 0)
 	if err != nil {
 		return nil, fmt.Errorf("own the root directory: %w", err)
 	}
 	open := x.dirs.handles()
-	for i := x.table.count - 1; i >= 0; i-- {
+	for i := x.table.dirs.Len() - 1; i >= 0; i-- {
 		if i&0xfff == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -27,7 +27,7 @@ func (x *Extractor) Finish(ctx context.Context) (*tarx.Report, error) {
 		}
 		meta := dirMeta{mode: r.mode, sec: r.sec, nsec: r.nsec}
 		if r.flags&dirImplied != 0 {
-			meta = dirMeta{mode: tarx.ImpliedMode, uid: uid, gid: gid, sec: x.newestSec, nsec: x.newestNsec}
+			meta = dirMeta{mode: tarx.ImpliedMode, uid: uid, gid: gid, sec: x.NewestSec, nsec: x.NewestNsec}
 		} else {
 			meta.uid, meta.gid = x.table.owner(i)
 		}
@@ -35,8 +35,8 @@ func (x *Extractor) Finish(ctx context.Context) (*tarx.Report, error) {
 			return nil, x.notFinished(i, err)
 		}
 	}
-	x.report.Losses = x.losses.List()
-	return &x.report, nil
+	x.Report.Losses = x.Losses.List()
+	return &x.Report, nil
 }
 
 func (x *Extractor) notFinished(i int, err error) error {
@@ -64,7 +64,7 @@ func (x *Extractor) reap() error {
 
 func (x *Extractor) ownedByOther(i int) bool {
 	uid, gid := x.table.owner(i)
-	return x.opts.Owner == tarx.OwnerKeep && (uid != x.fsuid || gid != x.fsgid)
+	return x.Options.Owner == tarx.OwnerKeep && (uid != x.fsuid || gid != x.fsgid)
 }
 
 // finishDir puts m onto directory i, unless that is gone. Those in open need
@@ -94,18 +94,23 @@ func (x *Extractor) finishDir(i int, r *dirRecord, m dirMeta, open map[int]int) 
 			return nil // the number went to a directory made later
 		}
 	}
-	if r.flags&dirChown != 0 && x.opts.Owner == tarx.OwnerKeep && (i == 0 || m.uid != x.fsuid || m.gid != x.fsgid) {
+	if r.flags&dirChown != 0 && x.Options.Owner == tarx.OwnerKeep && (i == 0 || m.uid != x.fsuid || m.gid != x.fsgid) {
 		if err := unix.Fchown(fd, int(m.uid), int(m.gid)); err != nil {
 			return opError("change the owner", err)
 		}
 	}
 	if r.flags&dirACL != 0 {
-		for _, a := range x.table.acls[i] {
-			if err := unix.Fsetxattr(fd, a.name, a.value, 0); err != nil {
-				if !tarx.XattrRefused(err) {
-					return opError("set the attribute "+a.name, err)
+		for kind, n := range x.table.acls.At(i) {
+			if n == 0 {
+				continue
+			}
+			name := aclNames[kind]
+			if err := unix.Fsetxattr(fd, name, []byte(x.table.values[n-1]), 0); err != nil {
+				if !refused(fd, err) {
+					return opError("set the attribute "+name, err)
 				}
-				x.losses.Add(tarx.LossACL, a.entry, a.index, a.name+": "+err.Error())
+				// Behind those of the entries, which are known by their index.
+				x.Losses.Add(tarx.LossACL, x.table.path(nil, i), 1<<62+int64(i), name+": "+err.Error())
 			}
 		}
 	}

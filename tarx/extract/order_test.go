@@ -159,10 +159,10 @@ func TestOrder(t *testing.T) {
 		}
 		for name, change := range map[string]func(*Extractor){
 			"parallel":        func(*Extractor) {},
-			"a process":       func(x *Extractor) { x.opts.Feed = tarx.FeedProcess },
-			"a decoder":       func(x *Extractor) { x.opts.Feed = tarx.FeedReader },
+			"a process":       func(x *Extractor) { x.Options.Feed = tarx.FeedProcess },
+			"a decoder":       func(x *Extractor) { x.Options.Feed = tarx.FeedReader },
 			"small batches":   func(x *Extractor) { x.room.jobs = 1 },
-			"both":            func(x *Extractor) { x.room.jobs, x.opts.Feed = 1, tarx.FeedProcess },
+			"both":            func(x *Extractor) { x.room.jobs, x.Options.Feed = 1, tarx.FeedProcess },
 			"one directory":   func(x *Extractor) { x.dirs.room = 1 },
 			"several":         func(x *Extractor) { x.room.jobs, x.dirs.room = 3, 3 },
 			"a full filter":   func(x *Extractor) { fill(x.used.small) },

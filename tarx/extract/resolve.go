@@ -21,6 +21,9 @@ func (x *Extractor) lookup(path []byte, create bool) (*openDir, error) {
 	if err == nil {
 		return x.opened(path, fd)
 	}
+	if create && x.upper && (err == unix.ENOTDIR || err == unix.ELOOP) {
+		return x.imply(path)
+	}
 	switch err {
 	case unix.ENOENT:
 		if create {
@@ -88,19 +91,37 @@ func (x *Extractor) imply(path []byte) (*openDir, error) {
 				x.settle() // it may be a symlink to what is on its way
 				return x.lookup(path, true)
 			}
-			// Of "a/../b" it may have been "a" alone that was missing.
-			fd, err := x.dirs.resolve(path)
-			switch err {
-			case nil:
-				return x.opened(path, fd)
-			case unix.ENOTDIR:
-				return nil, tarx.NotDirectory(path)
-			}
-			return nil, &tarx.NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", path)}
+			return x.inTheWay(path, parent, name)
 		}
 		return nil, opError(fmt.Sprintf("create the directory %q", tarx.Clip(path)), err)
 	}
 	return x.enter(parent, path, name, dirImplied|dirChown)
+}
+
+// inTheWay finds the directory at path after all, or deals with what has its name.
+func (x *Extractor) inTheWay(path []byte, parent *openDir, name cname) (*openDir, error) {
+	// Of "a/../b" it may have been "a" alone that was missing.
+	fd, err := x.dirs.resolve(path)
+	if err == nil {
+		return x.opened(path, fd)
+	}
+	if x.upper && !x.own.Has(int32(parent.rec), name[:len(name)-1]) && (err == unix.ENOTDIR || err == unix.ENOENT || err == unix.ELOOP) {
+		// What an upper layer has below a file, or below a symlink that leads nowhere, hides that,
+		// as in the engines, where a layer's directories are those of a filesystem of its own.
+		// What the layer has made itself is in the way as in any stream.
+		x.dirs.forget()
+		if err := sysUnlinkat(parent.fd, name, 0); err != nil && err != unix.ENOENT {
+			return nil, opError(fmt.Sprintf("replace %q", tarx.Clip(path)), err)
+		}
+		if err := x.mkdir(parent, name, tarx.ImpliedMode); err != nil {
+			return nil, opError(fmt.Sprintf("create the directory %q", tarx.Clip(path)), err)
+		}
+		return x.enter(parent, path, name, dirImplied|dirChown)
+	}
+	if err == unix.ENOTDIR {
+		return nil, tarx.NotDirectory(path)
+	}
+	return nil, &tarx.NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", path)}
 }
 
 // enter opens the directory name of parent, which has just been made or found

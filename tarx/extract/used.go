@@ -74,6 +74,10 @@ func (f usedFilter) set(line, k uint64, add bool) (fresh bool) {
 	return fresh
 }
 
+// maxOwn bounds the names noted of an upper layer. What it makes beyond them is taken for a lower
+// layer's.
+const maxOwn = 4 << 20
+
 // errFolded: Linux has filesystems that do not tell upper from lower case, or
 // spellings of one character. One of the two files would be lost there.
 var errFolded = errors.New("the filesystem takes its name for an earlier entry's")
@@ -83,6 +87,9 @@ var errFolded = errors.New("the filesystem takes its name for an earlier entry's
 func (x *Extractor) claim(dir *openDir, base []byte) {
 	x.key = x.used.key(dir.rec, base)
 	x.fresh = x.used.note(x.key)
+	if x.upper && x.own.Len() < maxOwn {
+		x.own.Add(int32(dir.rec), base)
+	}
 	if !x.fresh && x.work.onItsWay(x.key) {
 		x.settle()
 	}

@@ -29,9 +29,11 @@ import (
 // only, and the first has another use: the caller can verify digests with it,
 // before anything of the layer is made.
 //
-// A whiteout's directory is not looked for through symlinks. A directory in
-// the place of a lower layer's symlink is what engines write as an opaque one:
-// followed, that would empty whatever the symlink leads to.
+// Symlinks on the way to what a whiteout hides are followed, as Docker does it, below
+// the root. But a directory that hides all it had is never one that a symlink leads
+// to: engines write such a directory in the place of a lower layer's symlink, and what
+// that leads to would be emptied. Nor does the first reading follow a symlink that a
+// directory of this layer replaces, from that directory's entry on.
 
 const (
 	whiteoutPrefix = ".wh."
@@ -102,8 +104,8 @@ func (x *Extractor) Whiteouts(ctx context.Context, r io.Reader) error {
 	p := &tarx.Parser{Layer: true}
 	var full []byte
 	return tarx.Scan(ctx, r, p, func(h *tarx.Header) error {
-		if n := x.report.Entries + p.Index; x.opts.MaxEntries > 0 && n > x.opts.MaxEntries {
-			return &tarx.LimitError{What: "entries", Limit: x.opts.MaxEntries}
+		if n := x.Report.Entries + p.Index; x.Options.MaxEntries > 0 && n > x.Options.MaxEntries {
+			return &tarx.LimitError{What: "entries", Limit: x.Options.MaxEntries}
 		}
 		entry := func(kind, err error) error {
 			return &tarx.EntryError{Name: string(h.Name), Index: p.Index, Kind: kind, Err: err}
@@ -117,48 +119,50 @@ func (x *Extractor) Whiteouts(ctx context.Context, r io.Reader) error {
 			return entry(tarx.ErrRefused, tarx.ErrEscapes)
 		}
 		w, err := parseWhiteout(full)
-		if err != nil {
+		switch {
+		case err != nil:
 			return entry(tarx.ErrMalformed, err)
+		case w.kind == whiteoutOne || w.kind == whiteoutAll:
+			err = x.hide(w)
+		case w.kind == whiteoutNone && h.Type == tarx.TypeDir:
+			err = x.clearSymlink(full)
 		}
-		switch w.kind {
-		case whiteoutOne, whiteoutAll:
-			behind, err := x.hide(w)
-			if err != nil {
-				return entry(nil, err)
-			}
-			if behind {
-				x.losses.Add(tarx.LossWhiteout, string(h.Name), p.Index, "its directory is a symlink or a file in the layers below")
-			}
+		if err != nil {
+			return entry(nil, err)
 		}
 		return nil
 	})
 }
 
-// hide takes away what a whiteout hides. That there is nothing is fine. behind
-// says that it asks for something behind a symlink.
-func (x *Extractor) hide(w whiteout) (behind bool, err error) {
-	fd, err := x.dirs.openReal(w.dir)
+// hide takes away what a whiteout hides. That there is nothing is fine.
+func (x *Extractor) hide(w whiteout) error {
+	parent, base := w.dir, []byte(nil)
+	if w.kind == whiteoutAll {
+		parent, base = tarx.SplitPath(w.dir)
+	}
+	fd, err := x.dirs.resolve(parent)
+	if err == nil && len(base) > 0 {
+		x.base.set(base)
+		up := fd
+		fd, err = sysOpenat(up, x.base, dirFlags|unix.O_NOFOLLOW, 0)
+		unix.Close(up)
+	}
 	switch err {
 	case nil:
-	case unix.ENOENT, unix.ENAMETOOLONG:
-		return false, nil
-	case unix.ENOTDIR, unix.ELOOP, unix.EXDEV:
-		// An opaque directory in its place is the usual case.
-		return w.kind == whiteoutOne, nil
+	case unix.ENOENT, unix.ENAMETOOLONG, unix.ENOTDIR, unix.ELOOP:
+		return nil
 	default:
-		return false, opError("open the directory of the whiteout", err)
+		return opError("open the directory of the whiteout", err)
 	}
-	if len(w.dir) > 0 {
-		defer unix.Close(fd)
-	}
+	defer unix.Close(fd)
 	// What is gone may be part of any path.
 	x.dirs.forget()
 	if err := x.reap(); err != nil {
-		return false, err
+		return err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return false, opError("stat the directory of the whiteout", err)
+		return opError("stat the directory of the whiteout", err)
 	}
 	if rec, ok := x.table.find(st.Ino); ok {
 		x.table.at(rec).flags &^= dirDone
@@ -168,13 +172,31 @@ func (x *Extractor) hide(w whiteout) (behind bool, err error) {
 	} else {
 		err = remove.All(fd, string(w.name))
 	}
-	if errors.Is(err, unix.ENAMETOOLONG) {
-		return false, nil
+	if err != nil && !errors.Is(err, unix.ENAMETOOLONG) {
+		return opError("remove what the whiteout hides", err)
 	}
+	return nil
+}
+
+// clearSymlink takes away a lower layer's symlink where this layer has a directory.
+func (x *Extractor) clearSymlink(path []byte) error {
+	parent, base := tarx.SplitPath(path)
+	if tarx.Dots(base) || len(base) > unix.NAME_MAX {
+		return nil
+	}
+	fd, err := x.dirs.resolve(parent)
 	if err != nil {
-		return false, opError("remove what the whiteout hides", err)
+		return nil // there is no such directory
 	}
-	return false, nil
+	defer unix.Close(fd)
+	x.base.set(base)
+	dir := openDir{fd: fd}
+	typ, err := x.typeOf(&dir)
+	if err != nil || typ != unix.S_IFLNK {
+		return err
+	}
+	x.fresh = false
+	return x.remove(&dir, typ)
 }
 
 // Layer reads a layer and makes its entries, but for whiteouts, on top of the
@@ -182,32 +204,37 @@ func (x *Extractor) hide(w whiteout) (behind bool, err error) {
 // may be without entries and without an end-of-archive marker: that it is
 // complete is for the caller to know, by its digest.
 func (x *Extractor) Layer(ctx context.Context, r io.Reader) error {
+	x.upper = x.layers > 0
+	x.layers++
 	x.layer = true
-	defer func() { x.layer = false }()
+	defer func() {
+		x.layer, x.upper = false, false
+		x.own.Free()
+	}()
 	return x.Extract(ctx, r)
 }
 
 // passWhiteout passes over an entry that is a whiteout or metadata of aufs.
-func (x *Extractor) passWhiteout(h *tarx.Header, full []byte) (passed bool, err error) {
-	w, err := parseWhiteout(full)
+func (x *Extractor) passWhiteout(h *tarx.Header) (passed bool, err error) {
+	w, err := parseWhiteout(x.Full)
 	if err != nil {
-		return false, x.malformed(h, err)
+		return false, x.Malformed(h, err)
 	}
 	switch w.kind {
 	case whiteoutNone:
 		return false, nil
 	case whiteoutOther:
-		x.losses.Add(tarx.LossAufs, string(h.Name), x.p.Index, "")
+		x.Lose(h, tarx.LossAufs, "")
 	default:
-		x.report.Whiteouts++
+		x.Report.Whiteouts++
 	}
-	return true, x.p.SkipBody()
+	return true, x.Parser.SkipBody()
 }
 
 // clearXattrs removes what an entry of a lower layer gave a directory: the
 // attributes of a directory are those of the topmost layer that names it.
 func (x *Extractor) clearXattrs(fd int) error {
-	if x.opts.NoXattrs {
+	if x.Options.NoXattrs {
 		return nil
 	}
 	buf := make([]byte, 64<<10) // XATTR_LIST_MAX
@@ -219,7 +246,7 @@ func (x *Extractor) clearXattrs(fd int) error {
 		return opError("list the attributes", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimRight(string(buf[:n]), "\x00"), "\x00") {
-		if class, _ := x.classify(name); name == "" || class != tarx.XattrKeep {
+		if class, _ := x.ClassifyXattr(name); name == "" || class != tarx.XattrKeep {
 			continue
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil && err != unix.ENODATA && !tarx.XattrRefused(err) {

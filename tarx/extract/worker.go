@@ -225,7 +225,7 @@ func (w *workers) do(b *batch, j *job) {
 		if j.big != nil {
 			return j.big.name
 		}
-		return string(b.names[j.nameOff:j.nameEnd])
+		return tarx.ClipName(b.names[j.nameOff:j.nameEnd])
 	}
 	// After a failure what is queued is only closed.
 	ok := !w.broken()
@@ -329,10 +329,10 @@ func (w *workers) applyMeta(fd int, m *fileMeta, holes bool, name func() string,
 	}
 	if m.capLen > 0 {
 		if err := unix.Fsetxattr(fd, tarx.XattrCapability, m.cap[:m.capLen], 0); err != nil {
-			if !tarx.XattrRefused(err) {
+			if !refused(fd, err) {
 				return "set the capabilities of", err
 			}
-			w.losses.Add(tarx.LossCapability, name(), index, err.Error())
+			w.losses.Add(tarx.LossCapability, []byte(name()), index, err.Error())
 		}
 	}
 	if m.chmod {

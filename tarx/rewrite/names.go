@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"ocibundle/tarx"
 )
@@ -11,98 +12,120 @@ import (
 // names is what a stream's entries have made so far, for a program that makes
 // nothing itself: directories and symlinks by name, so that a path can be
 // resolved as the kernel would below the root, and of everything else that it is
-// there. Directories and symlinks cost some hundred bytes each and are limited;
-// the others cost some twenty, and from maxLeaves on they are no longer noted.
+// there. Directories and symlinks take some 20 bytes and their names, as much as
+// [tarx.MaxTables] allows; the others some ten, and from maxLeaves on they are no
+// longer noted.
 type names struct {
-	nodes  []nameNode
-	byName map[nameKey]int32
-	leaves map[uint64]struct{}
+	nodes  tarx.Table[nameNode]
+	texts  tarx.Texts
+	index  tarx.Index
+	leaves tarx.NameSet
 	seed   maphash.Seed
-	cost   int64
 }
 
-type nameKey struct {
-	dir  int32
-	name string
-}
-
+// nameNode is a directory or symlink. Its name is in texts, and the target of a symlink behind that.
 type nameNode struct {
 	parent int32
+	text   uint32
+	target uint16 // length; 0: a directory
+	length uint8  // of the name, at most unix.NAME_MAX
 	flags  uint8
-	name   string
-	link   string // the target of a symlink; empty: a directory
 }
 
 const (
 	nodeImplied uint8 = 1 << iota // no entry has named it
 	nodeFilled                    // something was made in it
 	nodeOwned                     // its real ids are in an attribute
+	nodeGone                      // something else took its place
 )
 
 const (
-	maxLeaves    = 8 << 20
-	maxNamesCost = 512 << 20
-	nodeCost     = 160 // bytes of memory for a directory or symlink, its name aside
-	maxFollow    = 40  // symlinks on the way, as in the kernel (path_resolution(7))
+	maxLeaves = 4 << 20
+	maxFollow = 40 // symlinks on the way, as in the kernel (path_resolution(7))
 )
 
 func newNames() *names {
-	return &names{
-		nodes:  []nameNode{{flags: nodeImplied}},
-		byName: map[nameKey]int32{},
-		leaves: map[uint64]struct{}{},
-		seed:   maphash.MakeSeed(),
-	}
+	t := &names{seed: maphash.MakeSeed()}
+	t.nodes.Add(nameNode{flags: nodeImplied})
+	return t
+}
+
+// free gives the memory back.
+func (t *names) free() {
+	t.nodes.Free()
+	t.texts.Free()
+	t.index.Free()
+	t.leaves.Free()
+}
+
+func (t *names) at(n int32) *nameNode { return t.nodes.At(int(n)) }
+
+func (t *names) name(n *nameNode) []byte { return t.texts.At(n.text, int(n.length)) }
+
+// target is that of a symlink.
+func (t *names) target(n *nameNode) []byte {
+	return t.texts.At(n.text, int(n.length)+int(n.target))[n.length:]
+}
+
+func (t *names) hash(dir int32, name []byte) uint64 {
+	return maphash.Bytes(t.seed, name) ^ hashDir(dir)
+}
+
+func hashDir(dir int32) uint64 { return (uint64(dir) + 1) * 0x9e3779b97f4a7c15 }
+
+// find finds what was called name in dir, also where it is gone.
+func (t *names) find(dir int32, name []byte) int {
+	return t.index.Find(t.hash(dir, name), func(i int) bool {
+		n := t.nodes.At(i)
+		return n.parent == dir && bytes.Equal(t.name(n), name)
+	})
 }
 
 // node finds the directory or symlink called name in dir.
 func (t *names) node(dir int32, name []byte) (int32, bool) {
-	n, ok := t.byName[nameKey{dir, string(name)}]
-	return n, ok
+	i := t.find(dir, name)
+	return int32(i), i >= 0 && t.nodes.At(i).flags&nodeGone == 0
 }
 
-func (t *names) isDir(n int32) bool { return t.nodes[n].link == "" }
+func (t *names) isDir(n int32) bool { return t.at(n).target == 0 }
 
-// add makes a directory or, with a link, a symlink.
-func (t *names) add(dir int32, name []byte, link []byte, flags uint8) (int32, error) {
-	if t.cost += nodeCost + int64(len(name)+len(link)); t.cost > maxNamesCost {
-		return 0, fmt.Errorf("the directories and symlinks so far take more than %d MiB of memory", maxNamesCost>>20)
+// add makes a directory or, with a target, a symlink.
+func (t *names) add(dir int32, name []byte, target []byte, flags uint8) (int32, error) {
+	if t.nodes.Bytes()+t.texts.Bytes()+t.index.Bytes() > tarx.MaxTables {
+		return 0, tarx.ErrTables
 	}
-	n := int32(len(t.nodes))
-	key := nameKey{dir, string(name)}
-	t.nodes = append(t.nodes, nameNode{parent: dir, name: key.name, link: string(link), flags: flags})
-	t.byName[key] = n
-	delete(t.leaves, t.hash(dir, name))
-	t.nodes[dir].flags |= nodeFilled
-	return n, nil
+	t.at(dir).flags |= nodeFilled
+	n := nameNode{parent: dir, text: t.texts.Add(name, target), target: uint16(len(target)), length: uint8(len(name)), flags: flags}
+	i := t.find(dir, name)
+	if i >= 0 {
+		*t.nodes.At(i) = n
+		return int32(i), nil
+	}
+	i = t.nodes.Add(n)
+	t.index.Put(t.hash(dir, name), i, func(int) bool { return false }, func(i int) uint64 {
+		n := t.nodes.At(i)
+		return t.hash(n.parent, t.name(n))
+	})
+	return int32(i), nil
 }
 
 // drop takes a directory or symlink away.
-func (t *names) drop(dir int32, name []byte) {
-	key := nameKey{dir, string(name)}
-	t.nodes[t.byName[key]].flags = 0
-	delete(t.byName, key)
-}
+func (t *names) drop(n int32) { t.at(n).flags = nodeGone }
 
-// hash stands for the name of something that is neither directory nor symlink.
-// That two of millions share one is improbable, and would only leave an error to
-// be found by whoever reads what is written.
-func (t *names) hash(dir int32, name []byte) uint64 {
-	return maphash.Bytes(t.seed, name) ^ maphash.Comparable(t.seed, dir)
-}
-
+// addLeaf notes something that is neither directory nor symlink.
 func (t *names) addLeaf(dir int32, name []byte) {
-	t.nodes[dir].flags |= nodeFilled
-	if len(t.leaves) < maxLeaves {
-		t.leaves[t.hash(dir, name)] = struct{}{}
+	t.at(dir).flags |= nodeFilled
+	if t.leaves.Len() < maxLeaves {
+		t.leaves.Add(dir, name)
 	}
 }
 
-// leaf says that something else than a directory or symlink is there. Where not
-// all were noted, known is false for those that may or may not be.
+// leaf says that something else than a directory or symlink is there, if node finds none of those.
+// Where not all were noted, known is false for those that may or may not be. That two of millions share
+// a hash is improbable, and would only leave an error to be found by whoever reads what is written.
 func (t *names) leaf(dir int32, name []byte) (there, known bool) {
-	_, there = t.leaves[t.hash(dir, name)]
-	return there, there || len(t.leaves) < maxLeaves
+	there = t.leaves.Has(dir, name)
+	return there, there || t.leaves.Len() < maxLeaves
 }
 
 // walk resolves a normalized path to a directory. What is missing is made by
@@ -122,7 +145,7 @@ func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, err
 		case "", ".":
 			continue
 		case "..":
-			dir = t.nodes[dir].parent // the root's is the root
+			dir = t.at(dir).parent // the root's is the root
 			continue
 		}
 		n, ok := t.node(dir, part)
@@ -148,12 +171,12 @@ func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, err
 		if follow++; follow > maxFollow {
 			return 0, &tarx.NameError{Msg: fmt.Sprintf("%q goes round in symlinks", tarx.Clip(path))}
 		}
-		link := t.nodes[n].link
-		if link[0] == '/' {
+		target := t.target(t.at(n))
+		if target[0] == '/' {
 			dir = 0
 		}
 		// At most maxFollow targets are in it, each shorter than PATH_MAX.
-		linked = append([]byte(link+"/"), linked...)
+		linked = slices.Concat(target, []byte{'/'}, linked)
 	}
 	return dir, nil
 }
@@ -161,19 +184,12 @@ func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, err
 // path appends the path of a directory, each component with a slash behind it.
 func (t *names) path(b []byte, dir int32) []byte {
 	start := len(b)
-	for n := dir; n != 0; n = t.nodes[n].parent {
-		b = append(append(b, '/'), reversed(t.nodes[n].name)...)
+	for n := t.at(dir); dir != 0; n = t.at(dir) {
+		b = append(b, '/')
+		b = append(b, t.name(n)...)
+		slices.Reverse(b[len(b)-int(n.length):])
+		dir = n.parent
 	}
-	for i, j := start, len(b)-1; i < j; i, j = i+1, j-1 {
-		b[i], b[j] = b[j], b[i]
-	}
-	return b
-}
-
-func reversed(s string) []byte {
-	b := []byte(s)
-	for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
-		b[i], b[j] = b[j], b[i]
-	}
+	slices.Reverse(b[start:])
 	return b
 }

@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -52,18 +52,18 @@ var ErrLongPath = errors.New("its path in the bundle is longer than what unpacks
 // Neither a directory that is not empty nor, by a directory or a file, a symlink
 // can be replaced (ErrReplaced). Other entries that replace one are written like
 // all, for the reader to do the same. Devices can be
-// had without privilege here, and so [DevicesAuto] keeps them all. Beyond some
-// eight million files, whether a hard link's target exists, and whether a parent
-// is not a file, is for the reader to find out. Directories and symlinks of more
-// than half a GiB are refused, and so are paths that are too long to be unpacked
-// (ErrLongPath).
+// had without privilege here, and so [tarx.DevicesAuto] keeps them all. Beyond some
+// four million files, whether a hard link's target exists, and whether a parent
+// is not a file, is for the reader to find out. Directories and symlinks whose names
+// take more than [tarx.MaxTables] are refused, and so are paths that are too long to be
+// unpacked (ErrLongPath).
 //
 // # What a failure leaves
 //
 // What was written so far, and after [Rewriter.Abort] an end that every reader
 // takes for a cut.
 type Rewriter struct {
-	opts   tarx.Options
+	tarx.Engine
 	prefix string
 	out    *bufio.Writer
 	werr   error // of out; nothing can be written any more
@@ -71,21 +71,10 @@ type Rewriter struct {
 	buf    []byte
 
 	src     *tarx.Source
-	p       *tarx.Parser
 	names   *names
 	started bool // the root was written
-	report  tarx.Report
-	losses  tarx.Losses
-	owner   tarx.OwnerMap
-	shifted bool
-	skipped map[string]struct{}
 	kept    map[string]*keptFile
 
-	newestSec  int64
-	newestNsec int32
-	haveNewest bool
-
-	full, linkFull []byte // scratch
 	name, linkName []byte // as written
 	xattrs         []tarx.Xattr
 }
@@ -111,13 +100,12 @@ const maxKept = 16 << 20
 // mapping needs no other id. Workers means nothing.
 func New(w io.Writer, prefix string, keep []string, o tarx.Options) *Rewriter {
 	r := &Rewriter{
-		opts: o, prefix: prefix, out: bufio.NewWriterSize(w, outBuffer), names: newNames(), kept: map[string]*keptFile{},
-		owner:   tarx.OwnerMap{Mapping: o.Mapping},
-		shifted: tarx.Shifts(o.Mapping.UIDMaps) || tarx.Shifts(o.Mapping.GIDMaps),
+		Engine: tarx.NewEngine(o), prefix: prefix, out: bufio.NewWriterSize(w, outBuffer), names: newNames(), kept: map[string]*keptFile{},
 	}
 	for _, name := range keep {
 		r.kept[name] = nil
 	}
+	runtime.AddCleanup(r, (*names).free, r.names)
 	return r
 }
 
@@ -127,13 +115,13 @@ func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.src = tarx.NewSource(in, nil, ctx.Done())
-	r.p = &tarx.Parser{Src: r.src}
-	err := r.entries()
+	r.Read(r.src, false)
+	err := r.Each(r.entry)
+	if err == nil {
+		err = r.finishImplied()
+	}
 	if errors.Is(err, tarx.ErrStopped) {
 		err = context.Cause(ctx)
-	}
-	if r.p.Globals > 0 {
-		r.losses.Add(tarx.LossGlobalHeader, r.p.GlobalDetail, 0, "")
 	}
 	return err
 }
@@ -160,8 +148,9 @@ func (r *Rewriter) Close() (*tarx.Report, error) {
 	if err := r.flush(); err != nil {
 		return nil, err
 	}
-	r.report.Losses = r.losses.List()
-	return &r.report, nil
+	r.Free()
+	r.Report.Losses = r.Losses.List()
+	return &r.Report, nil
 }
 
 // Abort ends the stream so that its reader notices. That the end-of-archive
@@ -223,38 +212,6 @@ func (r *Rewriter) keptHere(dir int32, base []byte) string {
 	return ""
 }
 
-func (r *Rewriter) entries() error {
-	for {
-		h, err := r.p.Next()
-		if err == io.EOF {
-			if err := r.src.DrainZeros(); err == tarx.ErrTrailing {
-				return r.p.Broken(err)
-			} else if err != nil {
-				return err
-			}
-			return r.finishImplied()
-		}
-		if err != nil {
-			return err
-		}
-		r.report.Entries++
-		if r.opts.MaxEntries > 0 && r.report.Entries > r.opts.MaxEntries {
-			return &tarx.LimitError{What: "entries", Limit: r.opts.MaxEntries}
-		}
-		if err := r.entry(h); err != nil {
-			return err
-		}
-	}
-}
-
-func (r *Rewriter) malformed(h *tarx.Header, err error) error {
-	return &tarx.EntryError{Name: string(h.Name), Index: r.p.Index, Kind: tarx.ErrMalformed, Err: err}
-}
-
-func (r *Rewriter) refused(h *tarx.Header, err error) error {
-	return &tarx.EntryError{Name: string(h.Name), Index: r.p.Index, Kind: tarx.ErrRefused, Err: err}
-}
-
 // blame makes err one of this entry, unless it is of writing.
 func (r *Rewriter) blame(h *tarx.Header, err error) error {
 	var named *tarx.NameError
@@ -262,42 +219,31 @@ func (r *Rewriter) blame(h *tarx.Header, err error) error {
 	case r.werr != nil:
 		return err
 	case errors.As(err, &named), errors.Is(err, tarx.ErrHeaderSize), errors.Is(err, unix.ENAMETOOLONG):
-		return r.malformed(h, err)
+		return r.Malformed(h, err)
 	}
-	return r.refused(h, err)
+	return r.Refused(h, err)
 }
 
 // entry writes one entry.
 func (r *Rewriter) entry(h *tarx.Header) error {
-	full, escapes, err := tarx.Normalize(r.full[:0], h.Name)
-	r.full = full
+	if err := r.Normalize(h); err != nil {
+		return err
+	}
+	parent, base, err := r.Place(h)
 	if err != nil {
-		return r.malformed(h, err)
-	}
-	if escapes {
-		return r.refused(h, tarx.ErrEscapes)
-	}
-	if h.Sec > r.newestSec || h.Sec == r.newestSec && h.Nsec > r.newestNsec || !r.haveNewest {
-		r.newestSec, r.newestNsec, r.haveNewest = h.Sec, h.Nsec, true
-	}
-	parent, base := tarx.SplitPath(full)
-	if tarx.Dots(base) && h.Type != tarx.TypeDir {
-		if len(full) == 0 {
-			return r.malformed(h, fmt.Errorf("the root directory cannot be a %s", tarx.TypeName(h.Type)))
-		}
-		return r.malformed(h, fmt.Errorf("a %s cannot be called %q", tarx.TypeName(h.Type), base))
+		return err
 	}
 	o := tarx.OutHeader{Type: h.Type, Mode: h.Mode, Sec: h.Sec, Nsec: h.Nsec}
-	if r.opts.Owner == tarx.OwnerRootless {
-		o.UID, o.GID, err = r.owner.Disk(0, 0)
+	if r.Options.Owner == tarx.OwnerRootless {
+		o.UID, o.GID, err = r.Owner.Disk(0, 0)
 	} else {
-		o.UID, o.GID, err = r.owner.Disk(h.UID, h.GID)
+		o.UID, o.GID, err = r.Owner.Disk(h.UID, h.GID)
 	}
 	if err != nil {
-		return r.refused(h, err)
+		return r.Refused(h, err)
 	}
 	if tarx.Dots(base) {
-		dir, err := r.names.walk(full, r.imply)
+		dir, err := r.names.walk(r.Full, r.imply)
 		if err != nil {
 			return r.blame(h, err)
 		}
@@ -315,47 +261,63 @@ func (r *Rewriter) entry(h *tarx.Header) error {
 	}
 	r.name = append(r.names.path(append(r.name[:0], r.prefix...), dir), base...)
 	o.Name = string(r.name)
-	n, isNode := r.names.node(dir, base)
-	if h.Type == tarx.TypeDir {
-		if isNode && !r.names.isDir(n) {
-			return r.refused(h, ErrReplaced)
-		}
-		if !isNode {
-			if n, err = r.names.add(dir, base, nil, 0); err != nil {
-				return r.blame(h, err)
-			}
-		}
-		return r.directory(h, &o, n)
-	}
-	if h.Type == tarx.TypeLink {
+	switch h.Type {
+	case tarx.TypeDir:
+		return r.newDirectory(h, &o, dir, base)
+	case tarx.TypeLink:
 		return r.hardlink(h, &o, dir, base)
 	}
-	if leaf, _ := r.names.leaf(dir, base); (leaf || isNode) && r.opts.Devices == tarx.DevicesSkip && (h.Type == tarx.TypeChar || h.Type == tarx.TypeBlock) {
-		return r.refused(h, ErrReplaced)
-	}
-	if isNode && h.Type == tarx.TypeReg && !r.names.isDir(n) {
-		return r.refused(h, ErrReplaced)
+	n, isNode := r.names.node(dir, base)
+	device := h.Type == tarx.TypeChar || h.Type == tarx.TypeBlock
+	if leaf, _ := r.names.leaf(dir, base); device && r.Options.Devices == tarx.DevicesSkip && (leaf || isNode) ||
+		h.Type == tarx.TypeReg && isNode && !r.names.isDir(n) {
+		return r.Refused(h, ErrReplaced)
 	}
 	if err := r.clear(dir, base); err != nil {
-		return r.refused(h, err)
+		return r.Refused(h, err)
 	}
 	switch h.Type {
 	case tarx.TypeSymlink:
 		return r.symlink(h, &o, dir, base)
 	case tarx.TypeReg:
 		return r.file(h, &o, dir, base)
-	case tarx.TypeFIFO:
-		r.report.FIFOs++
-	default:
-		r.report.Devices++
-		if done, err := r.device(h, &o); done || err != nil {
+	}
+	return r.node(h, &o, dir, base)
+}
+
+// newDirectory writes a directory that may be there already.
+func (r *Rewriter) newDirectory(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
+	n, isNode := r.names.node(dir, base)
+	switch {
+	case !isNode:
+		var err error
+		if n, err = r.names.add(dir, base, nil, 0); err != nil {
+			return r.blame(h, err)
+		}
+	case !r.names.isDir(n):
+		return r.Refused(h, ErrReplaced)
+	}
+	return r.directory(h, o, n)
+}
+
+// node writes a FIFO or a device.
+func (r *Rewriter) node(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
+	if h.Type == tarx.TypeFIFO {
+		r.Report.FIFOs++
+	} else {
+		r.Report.Devices++
+		if err := r.CheckDevice(h); err != nil {
 			return err
 		}
+		if r.Options.Devices == tarx.DevicesSkip {
+			return r.SkipDevice(h)
+		}
+		o.Major, o.Minor = h.Major, h.Minor
 	}
 	r.names.addLeaf(dir, base)
 	r.forget(dir, base, "it is a "+tarx.TypeName(h.Type))
-	r.nameMeta(h, &o)
-	return r.put(h, &o)
+	r.nameMeta(h, o)
+	return r.put(h, o)
 }
 
 // clear frees a name for what is no directory.
@@ -364,10 +326,10 @@ func (r *Rewriter) clear(dir int32, base []byte) error {
 	if !ok {
 		return nil
 	}
-	if r.names.isDir(n) && r.names.nodes[n].flags&nodeFilled != 0 {
+	if r.names.isDir(n) && r.names.at(n).flags&nodeFilled != 0 {
 		return ErrReplaced
 	}
-	r.names.drop(dir, base)
+	r.names.drop(n)
 	return nil
 }
 
@@ -404,22 +366,22 @@ func (r *Rewriter) imply(dir int32, name []byte) (int32, error) {
 
 // implied writes a directory that no entry has named.
 func (r *Rewriter) implied(dir int32) error {
-	uid, gid, err := r.owner.Disk(0, 0)
+	uid, gid, err := r.Owner.Disk(0, 0)
 	if err != nil {
 		return err
 	}
 	name := r.names.path([]byte(r.prefix), dir)
-	return r.header(&tarx.OutHeader{Type: tarx.TypeDir, Name: string(name), Mode: tarx.ImpliedMode, UID: uid, GID: gid, Sec: r.newestSec, Nsec: r.newestNsec})
+	return r.header(&tarx.OutHeader{Type: tarx.TypeDir, Name: string(name), Mode: tarx.ImpliedMode, UID: uid, GID: gid, Sec: r.NewestSec, Nsec: r.NewestNsec})
 }
 
 // finishImplied repeats the directories that no entry has named, now that the
 // newest time in the stream is known.
 func (r *Rewriter) finishImplied() error {
-	for n := range r.names.nodes {
-		if r.names.nodes[n].flags&nodeImplied == 0 {
+	for n := range int32(r.names.nodes.Len()) {
+		if r.names.at(n).flags&nodeImplied == 0 {
 			continue
 		}
-		if err := r.implied(int32(n)); err != nil {
+		if err := r.implied(n); err != nil {
 			return err
 		}
 	}
@@ -427,15 +389,15 @@ func (r *Rewriter) finishImplied() error {
 }
 
 func (r *Rewriter) directory(h *tarx.Header, o *tarx.OutHeader, dir int32) error {
-	r.report.Directories++
+	r.Report.Directories++
 	r.started = r.started || dir == 0
 	o.Name = string(r.names.path(append(r.name[:0], r.prefix...), dir))
-	node := &r.names.nodes[dir]
+	node := r.names.at(dir)
 	node.flags &^= nodeImplied
 	r.setXattrs(h, o)
 	switch {
-	case r.opts.Owner != tarx.OwnerRootless:
-	case h.UID != 0 || h.GID != 0:
+	case r.Options.Owner != tarx.OwnerRootless:
+	case r.NotesOwner(h):
 		node.flags |= nodeOwned
 		o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: []byte(tarx.XattrRootless), Value: tarx.RootlessValue(h.UID, h.GID)})
 	case node.flags&nodeOwned != 0:
@@ -447,11 +409,11 @@ func (r *Rewriter) directory(h *tarx.Header, o *tarx.OutHeader, dir int32) error
 }
 
 func (r *Rewriter) file(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
-	r.report.Files++
-	r.report.Bytes += h.Size
+	r.Report.Files++
+	r.Report.Bytes += h.Size
 	r.names.addLeaf(dir, base)
 	r.setXattrs(h, o)
-	if r.opts.Owner == tarx.OwnerRootless && (h.UID != 0 || h.GID != 0) {
+	if r.NotesOwner(h) {
 		o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: []byte(tarx.XattrRootless), Value: tarx.RootlessValue(h.UID, h.GID)})
 	}
 	var kept *keptFile
@@ -470,10 +432,10 @@ func (r *Rewriter) file(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byt
 		return err
 	}
 	if h.Stored == 0 {
-		return r.p.EndBody()
+		return r.Parser.EndBody()
 	}
 	// The header lies in a chunk that may be gone once the body was read.
-	name, index := string(h.Name), r.p.Index
+	name, index := tarx.ClipName(h.Name), r.Parser.Index
 	cut := func(err error) error {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return &tarx.EntryError{Name: name, Index: index, Kind: tarx.ErrMalformed, Err: tarx.ErrTruncated}
@@ -493,21 +455,19 @@ func (r *Rewriter) file(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byt
 			return err
 		}
 	}
-	if err := r.src.Skip(r.p.Pad); err != nil {
+	if err := r.src.Skip(r.Parser.Pad); err != nil {
 		return cut(err)
 	}
 	return r.write(tarx.ZeroBlock[:r.owed])
 }
 
 func (r *Rewriter) symlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
-	r.report.Symlinks++
-	switch {
-	case len(h.Link) == 0:
-		return r.malformed(h, errors.New("the symlink's target is empty"))
-	case bytes.IndexByte(h.Link, 0) >= 0:
-		return r.malformed(h, errors.New("there is a NUL in the symlink's target"))
-	case len(h.Link) >= unix.PathMax:
-		return r.malformed(h, fmt.Errorf("the symlink's target has %d bytes, more than the kernel takes", len(h.Link)))
+	r.Report.Symlinks++
+	if err := r.CheckSymlink(h); err != nil {
+		return err
+	}
+	if len(h.Link) >= unix.PathMax {
+		return r.Malformed(h, fmt.Errorf("the symlink's target has %d bytes, more than the kernel takes", len(h.Link)))
 	}
 	if _, err := r.names.add(dir, base, h.Link, 0); err != nil {
 		return r.blame(h, err)
@@ -522,46 +482,38 @@ func (r *Rewriter) symlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base []
 // through every name, which takes the capabilities away, and so those of the
 // entry are kept.
 func (r *Rewriter) hardlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
-	r.report.Hardlinks++
-	full, escapes, err := tarx.Normalize(r.linkFull[:0], h.Link)
-	r.linkFull = full
+	r.Report.Hardlinks++
+	parent, last, err := r.LinkTarget(h)
 	if err != nil {
-		return r.malformed(h, fmt.Errorf("hard link target: %w", err))
-	}
-	if escapes {
-		return r.refused(h, fmt.Errorf("the hard link's target %q leaves the root directory", tarx.Clip(h.Link)))
-	}
-	parent, last := tarx.SplitPath(full)
-	if tarx.Dots(last) {
-		return r.malformed(h, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link)))
-	}
-	missing := func(err error) error {
-		if _, ok := r.skipped[string(full)]; ok {
-			return r.skipDevice(h, "a link to a device")
-		}
-		return r.blame(h, err)
+		return err
 	}
 	from, err := r.names.walk(parent, nil)
 	if err != nil {
-		return missing(err)
+		if r.MissingTarget(h) {
+			return nil
+		}
+		return r.blame(h, err)
 	}
 	r.linkName = append(r.names.path(append(r.linkName[:0], r.prefix...), from), last...)
 	node, isNode := r.names.node(from, last)
 	leaf, known := r.names.leaf(from, last)
 	switch {
 	case !isNode && !leaf && known:
-		return missing(&tarx.NameError{Msg: fmt.Sprintf("the hard link's target %q does not exist", tarx.Clip(h.Link))})
+		if r.MissingTarget(h) {
+			return nil
+		}
+		return r.blame(h, tarx.LinkToNothing(h))
 	case bytes.Equal(r.linkName, r.name):
 		return nil // its own target
 	case isNode && r.names.isDir(node):
-		return r.malformed(h, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link)))
+		return r.LinkToDirectory(h)
 	}
 	if err := r.clear(dir, base); err != nil {
-		return r.refused(h, err)
+		return r.Refused(h, err)
 	}
 	if isNode {
 		// A symlink, which has two names now.
-		if _, err := r.names.add(dir, base, []byte(r.names.nodes[node].link), 0); err != nil {
+		if _, err := r.names.add(dir, base, r.names.target(r.names.at(node)), 0); err != nil {
 			return r.blame(h, err)
 		}
 	} else {
@@ -583,44 +535,12 @@ func (r *Rewriter) hardlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base [
 	return r.put(h, o)
 }
 
-// device says whether the entry is done with, left out.
-func (r *Rewriter) device(h *tarx.Header, o *tarx.OutHeader) (done bool, err error) {
-	// The kernel's dev_t has 12 bits for the major and 20 for the minor number.
-	if h.Major < 0 || h.Major >= 1<<12 || h.Minor < 0 || h.Minor >= 1<<20 {
-		return true, r.malformed(h, fmt.Errorf("device number %d:%d is out of range", h.Major, h.Minor))
-	}
-	switch r.opts.Devices {
-	case tarx.DevicesError:
-		return true, r.refused(h, fmt.Errorf("it is a %s", tarx.TypeName(h.Type)))
-	case tarx.DevicesSkip:
-		return true, r.skipDevice(h, fmt.Sprintf("%d:%d", h.Major, h.Minor))
-	}
-	o.Major, o.Minor = h.Major, h.Minor
-	return false, nil
-}
-
-func (r *Rewriter) skipDevice(h *tarx.Header, detail string) error {
-	kind := tarx.LossDevice
-	if strings.HasPrefix(string(r.full), "dev/") {
-		kind = tarx.LossDeviceInDev // the runtime mounts its own over it
-	}
-	r.losses.Add(kind, string(h.Name), r.p.Index, detail)
-	if r.skipped == nil {
-		r.skipped = make(map[string]struct{})
-	}
-	if len(r.skipped) >= tarx.MaxSkipped {
-		return r.refused(h, fmt.Errorf("there are more than %d devices that cannot be created", tarx.MaxSkipped))
-	}
-	r.skipped[string(r.full)] = struct{}{}
-	return nil
-}
-
 // nameMeta is for an entry that is neither file nor directory: the kernel lets
 // such have no user attributes, so that a reader could not set what OwnerRootless
 // needs.
 func (r *Rewriter) nameMeta(h *tarx.Header, o *tarx.OutHeader) {
-	if r.opts.Owner == tarx.OwnerRootless && (h.UID != 0 || h.GID != 0) {
-		r.losses.Add(tarx.LossOwner, string(h.Name), r.p.Index, fmt.Sprintf("%d:%d", h.UID, h.GID))
+	if r.NotesOwner(h) {
+		r.Lose(h, tarx.LossOwner, fmt.Sprintf("%d:%d", h.UID, h.GID))
 	}
 	r.setXattrs(h, o)
 }
@@ -628,17 +548,14 @@ func (r *Rewriter) nameMeta(h *tarx.Header, o *tarx.OutHeader) {
 // setXattrs takes over the attributes that may be kept.
 func (r *Rewriter) setXattrs(h *tarx.Header, o *tarx.OutHeader) {
 	o.Xattrs = r.xattrs[:0]
-	if r.opts.NoXattrs {
-		return
-	}
 	for _, a := range h.Xattrs {
-		switch class, loss := tarx.ClassifyXattr(string(a.Name), r.opts.Owner, r.shifted); {
+		switch class, loss := r.ClassifyXattr(string(a.Name)); {
 		case class == tarx.XattrCap && h.Type == tarx.TypeReg:
 			r.capability(h, o, a)
 		case class == tarx.XattrCap:
-			r.losses.Add(loss, string(h.Name), r.p.Index, "not a file")
+			r.Lose(h, loss, "not a file")
 		case class == tarx.XattrSkip, h.Type != tarx.TypeReg && h.Type != tarx.TypeDir && bytes.HasPrefix(a.Name, []byte("user.")):
-			r.losses.Add(loss, string(h.Name), r.p.Index, string(a.Name))
+			r.Lose(h, loss, string(a.Name))
 		default:
 			o.Xattrs = append(o.Xattrs, a)
 		}
@@ -647,9 +564,9 @@ func (r *Rewriter) setXattrs(h *tarx.Header, o *tarx.OutHeader) {
 }
 
 func (r *Rewriter) capability(h *tarx.Header, o *tarx.OutHeader, a tarx.Xattr) {
-	v, n, ok := tarx.ConvertCapability(a.Value, r.opts.CapRootID)
+	v, n, ok := tarx.ConvertCapability(a.Value, r.Options.CapRootID)
 	if !ok {
-		r.losses.Add(tarx.LossCapability, string(h.Name), r.p.Index, fmt.Sprintf("a value of %d bytes", len(a.Value)))
+		r.Lose(h, tarx.LossCapability, fmt.Sprintf("a value of %d bytes", len(a.Value)))
 		return
 	}
 	o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: a.Name, Value: bytes.Clone(v[:n])})

@@ -138,12 +138,24 @@ func ParseTar(data []byte) (entries []ParsedEntry, err error) {
 		if err != nil {
 			return entries, err
 		}
+		// What archive/tar leaves to its caller: what belongs to a volume and is no file of it, directories that only their
+		// name tells, and sizes that mean nothing.
 		typ := h.Typeflag
 		switch typ {
-		case tar.TypeXGlobalHeader:
+		case tar.TypeXGlobalHeader, 'V', 'M':
 			continue
-		case tar.TypeCont, tar.TypeGNUSparse:
+		case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 			typ = tar.TypeReg
+			if strings.HasSuffix(h.Name, "/") {
+				typ = tar.TypeDir
+			}
+		case 'D':
+			typ, h.Size = tar.TypeDir, 0
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				return entries, err
+			}
+		case tar.TypeLink, tar.TypeSymlink, tar.TypeDir, tar.TypeFifo:
+			h.Size = 0
 		}
 		if h.Size > 1<<20 {
 			return entries, ErrTooBig
