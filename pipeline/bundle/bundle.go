@@ -35,9 +35,9 @@ const (
 	rootfsName = "rootfs"
 )
 
-// MaxConfig is the most bytes that a config.json may have to be read. The document that it becomes takes a hundred times as
-// much memory, and execve(2) takes no more arguments and environment than this has room for.
-const MaxConfig = 4 << 20
+// MaxConfig is the most bytes that a config.json may have to be read. The document that it becomes takes two hundred times as
+// much memory, and no container's config comes near it.
+const MaxConfig = 1 << 20
 
 // Open opens what should be a bundle's directory. Where there is none, the error is an *Error.
 func Open(name string) (*os.File, error) {

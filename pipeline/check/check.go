@@ -140,7 +140,7 @@ func (k *checker) add(f specedit.Finding) {
 }
 
 func (k *checker) run(ctx context.Context) error {
-	text, configErr := readConfig(k.dir)
+	text, configErr := bundle.ReadConfig(k.dir)
 	var rootErr error
 	k.rootfs, rootErr = bundle.OpenAt(k.dir, "rootfs", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if rootErr == nil {

@@ -13,6 +13,7 @@ import (
 	"ocibundle/pipeline/bundle"
 	"ocibundle/specedit"
 	"ocibundle/tarx"
+	"ocibundle/tarx/handle"
 )
 
 // readMapping takes the mapping of the config's own user namespace.
@@ -129,17 +130,21 @@ func ranges(maps []user.IDMap) string {
 // overflowID is what stands for an id that a user namespace lacks: the default of the sysctl kernel.overflowuid.
 const overflowID = 65534
 
-// ownerMapped tells whether a file that seems to be the overflow id's is: the privilege over files that O_NOATIME takes
-// does not reach those whose owner the namespace lacks (open(2)). Only regular files and directories can be asked.
+// ownerMapped tells whether a file that seems to be the overflow id's is. Only regular files and directories can be asked.
 func ownerMapped(dirfd int, name string, st *unix.Stat_t) bool {
 	if k := st.Mode & unix.S_IFMT; k != unix.S_IFREG && k != unix.S_IFDIR {
 		return true
 	}
-	fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		unix.Close(fd)
+	h, err := handle.OpenSameMount(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	if err != nil {
+		return true // somebody else's by now
 	}
-	return err != unix.EPERM && err != unix.EACCES
+	defer unix.Close(h)
+	var now unix.Stat_t
+	if unix.Fstat(h, &now) != nil || now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
+		return true
+	}
+	return handle.OwnerMapped(h)
 }
 
 // mapsTo tells whether an id on disk is some id of the container's.

@@ -2,6 +2,7 @@ package export
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -9,9 +10,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -503,6 +506,14 @@ func TestExportRace(t *testing.T) {
 			swap(fmt.Sprint(i), "x")
 			swap(fmt.Sprint("many/", i), "y")
 			swap(fmt.Sprint("many/", i), "z")
+			// A FIFO takes a writer that does not wait only where somebody has opened it to read it.
+			if fd, err := unix.Open(filepath.Join(dir, "root/many", fmt.Sprint(i)), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0); err == nil {
+				var st unix.Stat_t
+				if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+					t.Error("a FIFO was opened")
+				}
+				unix.Close(fd)
+			}
 		}
 	}()
 	root, err := os.Open(filepath.Join(dir, "root"))
@@ -559,4 +570,110 @@ func TestExportUnreadable(t *testing.T) {
 			t.Errorf("an unreadable file: %v", err)
 		}
 	})
+}
+
+// Listings that do not fit are read in parts, and those further up are given up for the time being: the stream is the same.
+func TestExportLargeDirectories(t *testing.T) {
+	dir := t.TempDir()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 3000 {
+		name := fmt.Sprintf("%x", rnd.Uint64()>>(4*rnd.IntN(12)))
+		at := filepath.Join(dir, []string{"", "0", "0/0", "8"}[rnd.IntN(4)])
+		testenv.Must(t, os.MkdirAll(at, 0o755))
+		if rnd.IntN(4) == 0 {
+			os.Mkdir(filepath.Join(at, name), 0o755)
+		} else {
+			os.WriteFile(filepath.Join(at, name), nil, 0o644)
+		}
+	}
+	want, _ := exportT(t, dir, Options{})
+	one, all := listingMax, listedMax
+	defer func() { listingMax, listedMax = one, all }()
+	for _, n := range []int{200, 1000, 5000} {
+		listingMax, listedMax = n, 2*n
+		if got, _ := exportT(t, dir, Options{}); !bytes.Equal(got, want) {
+			t.Errorf("with parts of %d bytes the stream is another: %d bytes, not %d", n, len(got), len(want))
+		}
+	}
+}
+
+// There may be any number of files whose other names are elsewhere, and memory for some of them.
+func TestExportLinkMemory(t *testing.T) {
+	dir := t.TempDir()
+	testenv.Must(t, os.MkdirAll(filepath.Join(dir, "root"), 0o755))
+	for i := range 100 {
+		f := filepath.Join(dir, fmt.Sprint(i))
+		testenv.Must(t, os.WriteFile(f, nil, 0o644))
+		testenv.Must(t, os.Link(f, filepath.Join(dir, "root", fmt.Sprint(i))))
+	}
+	root, err := os.Open(filepath.Join(dir, "root"))
+	testenv.Must(t, err)
+	defer root.Close()
+	before := linkMemory
+	defer func() { linkMemory = before }()
+	linkMemory = 5000
+	if _, err := Tree(t.Context(), io.Discard, root, Options{}); !errors.Is(err, tarx.ErrRefused) {
+		t.Errorf("the groups left open took any memory: %v", err)
+	}
+	// Complete ones are given back.
+	both, err := os.Open(dir)
+	testenv.Must(t, err)
+	defer both.Close()
+	linkMemory = 20000
+	_, err = Tree(t.Context(), io.Discard, both, Options{})
+	testenv.Must(t, err)
+}
+
+// Of a deep tree memory holds each name once, not once for each level.
+func TestExportDeepMemory(t *testing.T) {
+	const depth, length = 4000, 250 // as full paths: 2 GB
+	dir := t.TempDir()
+	fd := testenv.OpenDir(t, dir)
+	name := strings.Repeat("d", length)
+	cur, err := unix.Dup(fd)
+	testenv.Must(t, err)
+	for range depth {
+		testenv.Must(t, unix.Mkdirat(cur, name, 0o755))
+		next, err := unix.Openat(cur, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		testenv.Must(t, err)
+		unix.Close(cur)
+		cur = next
+	}
+	unix.Close(cur)
+	t.Cleanup(func() { remove.All(fd, name) })
+	root, err := os.Open(dir)
+	testenv.Must(t, err)
+	defer root.Close()
+	w := &peakWriter{}
+	if _, err := Tree(t.Context(), w, root, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if w.peak > 64<<20 {
+		t.Errorf("%d MiB were in use", w.peak>>20)
+	}
+}
+
+// peakWriter looks at the memory in use now and then.
+type peakWriter struct {
+	n    int
+	peak uint64
+}
+
+func (w *peakWriter) Write(b []byte) (int, error) {
+	if w.n++; w.n%200 == 0 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		w.peak = max(w.peak, m.HeapAlloc)
+	}
+	return len(b), nil
+}
+
+// A name that no header has room for is refused.
+func TestExportTooDeep(t *testing.T) {
+	e := exporter{out: bufio.NewWriter(io.Discard)}
+	err := e.write(&tarx.OutHeader{Type: tarx.TypeReg, Name: strings.Repeat("d/", 1<<19)})
+	if !errors.Is(err, tarx.ErrRefused) {
+		t.Errorf("a name of 1 MiB: %v", err)
+	}
 }

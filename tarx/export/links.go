@@ -35,7 +35,7 @@ type linkGroup struct {
 }
 
 // linkMemory is how many bytes the incomplete hard-link groups may take: some 900,000 of them.
-const linkMemory = 96 << 20
+var linkMemory = 96 << 20
 
 // links are the hard-link groups that are incomplete so far.
 type links struct {

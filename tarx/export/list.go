@@ -10,7 +10,7 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-const (
+var (
 	// listingMax is how many bytes one part of a listing may take, and listedMax all those that are held at once. A
 	// directory with more names is read several times, and each time the next names in order are kept.
 	listingMax = 16 << 20

@@ -3,8 +3,11 @@ package handle
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -113,5 +116,59 @@ func TestOpenSameMount(t *testing.T) {
 				t.Errorf("way %d, %s: %v, want %v", i, name, err, want)
 			}
 		}
+	}
+}
+
+const ownerEnv = "OCIBUNDLE_TEST_OWNERS"
+
+// What a process in a user namespace may do with a file tells whether the namespace has the file's owner, where its number
+// does not: to read what the mode forbids (EACCES), and to read without a trace what it does not (EPERM).
+func TestOwnerMapped(t *testing.T) {
+	if dir := os.Getenv(ownerEnv); dir != "" {
+		ownersInside(t, dir)
+		return
+	}
+	testenv.NeedRoot(t)
+	dir := t.TempDir()
+	testenv.Must(t, os.Chmod(dir, 0o755))
+	for _, mode := range []os.FileMode{0, 0o600, 0o644, 0o755} {
+		for kind, create := range map[string]func(string) error{
+			"file": func(p string) error { return os.WriteFile(p, nil, 0o600) },
+			"dir":  func(p string) error { return os.Mkdir(p, 0o700) },
+		} {
+			for who, uid := range map[string]int{"ours": 1_000_000, "nobody": 1_065_534, "foreign": 4321} {
+				p := filepath.Join(dir, kind+"-"+who+"-"+strconv.FormatUint(uint64(mode), 8))
+				testenv.Must(t, create(p))
+				testenv.Must(t, os.Chown(p, uid, uid))
+				testenv.Must(t, os.Chmod(p, mode))
+			}
+		}
+	}
+	testenv.Must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestOwnerMapped$", "-test.count=1")
+	cmd.Env = append(os.Environ(), ownerEnv+"="+dir)
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 1_000_000, Size: 65536}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids,
+		Credential: &syscall.Credential{Uid: 0, Gid: 0, NoSetGroups: true},
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func ownersInside(t *testing.T, dir string) {
+	list, err := os.ReadDir(dir)
+	testenv.Must(t, err)
+	if len(list) != 24 {
+		t.Fatalf("%d files", len(list))
+	}
+	for _, f := range list {
+		h, err := Openat(unix.AT_FDCWD, filepath.Join(dir, f.Name()), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+		testenv.Must(t, err)
+		if got, want := OwnerMapped(h), !strings.Contains(f.Name(), "foreign"); got != want {
+			t.Errorf("%s: %v", f.Name(), got)
+		}
+		unix.Close(h)
 	}
 }
