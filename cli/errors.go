@@ -241,6 +241,10 @@ func ioHints(err error) []string {
 		return []string{"the disk is full; -o names a directory on another one"}
 	case errors.Is(err, unix.EMFILE):
 		return []string{"the limit of open files is very low; see ulimit -n"}
+	case errors.Is(err, unix.EAGAIN):
+		return []string{"the limit of processes is very low; see ulimit -u, and pids.max of the control group"}
+	case errors.Is(err, unix.ENOMEM):
+		return []string{"the limit of memory is very low; see ulimit -v"}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ocibundle/pipeline/host"
 	"ocibundle/specedit/imageconfig"
 )
 
@@ -40,11 +41,17 @@ func (p *program) run(args []string) error {
 		args, p.args, p.hasArgs = args[:i], args[i+1:], true
 	}
 	app := &cli.App{
-		Name:                  "ocibundle",
-		Usage:                 appUsage,
-		Flags:                 append(cliFlags(mainDefs(), &p.rec), versionFlag, cli.HelpFlag),
-		Commands:              p.commands(),
-		Action:                p.main,
+		Name:     "ocibundle",
+		Usage:    appUsage,
+		Flags:    append(cliFlags(mainDefs(), &p.rec), versionFlag, cli.HelpFlag),
+		Commands: p.commands(),
+		Action:   p.main,
+		Before: func(c *cli.Context) error {
+			if c.Bool("version") {
+				return nil
+			}
+			return host.CheckRoom()
+		},
 		Reader:                p.stdin,
 		Writer:                p.stdout,
 		ErrWriter:             p.stderr,
