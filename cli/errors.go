@@ -259,8 +259,13 @@ func malformedHints(err error) []string {
 }
 
 func ioHints(err error) []string {
-	if errors.Is(err, unix.EMFILE) {
+	switch {
+	case errors.Is(err, unix.EMFILE):
 		return []string{"the limit of open files is very low; see ulimit -n"}
+	case errors.Is(err, unix.EAGAIN):
+		return []string{"the limit of processes is very low; see ulimit -u, and pids.max of the control group"}
+	case errors.Is(err, unix.ENOMEM):
+		return []string{"the limit of memory is very low; see ulimit -v"}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit/imageconfig"
 )
@@ -44,6 +45,7 @@ func (p *program) run(args []string) error {
 	app := &cli.App{
 		Name:           "ocibundle",
 		Flags:          cliFlags(mainDefs(), &p.rec),
+		Before:         func(*cli.Context) error { return p.checkRoom() },
 		Action:         func(c *cli.Context) error { return p.main(c.Args().Slice()) },
 		Writer:         p.stdout,
 		ErrWriter:      p.stderr,
@@ -97,4 +99,12 @@ func version() string {
 		return "unknown"
 	}
 	return info.Main.Version + " " + info.GoVersion
+}
+
+// checkRoom refuses to begin what this process's limits leave no room for.
+func (p *program) checkRoom() error {
+	if p.rec.is("version") {
+		return nil
+	}
+	return host.CheckRoom()
 }

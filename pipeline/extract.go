@@ -51,7 +51,7 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 		res.Warnings = append(res.Warnings, w)
 	}
 	res.Decisions = append(res.Decisions, imported.Decisions...)
-	if err := c.check(res); err != nil {
+	if err := c.tryEdits(res); err != nil {
 		return err
 	}
 

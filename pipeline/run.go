@@ -24,9 +24,9 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-// Run makes a bundle. Errors that it causes itself are a *DestinationError, a
-// *DigestError, a *DecodeError or a *WindowError, and with an image an
-// *ImageError, a *SeveralImagesError or a *PlatformError; those of the
+// Run reads a stream, extracts it into a rootfs, writes a config.json beside it, and makes the bundle appear when all of
+// it is there. Errors that it causes itself are a *bundle.DestinationError, a *decode.DigestError, a *decode.Error or a
+// *decode.WindowError, and with an image an *image.Error, an *image.SeveralImagesError or an *image.PlatformError; those of the
 // extraction are tarx's, those of the config specedit's.
 func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	dest, err := bundle.OpenDestination(ctx, c.Output, c.Force)
@@ -34,20 +34,10 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		return nil, err
 	}
 	defer dest.Close()
-	res := &Result{}
-	if res.Output, err = filepath.Abs(c.Output); err != nil {
-		return nil, fmt.Errorf("make the path of the bundle absolute: %w", err)
+	res, err := c.prepare()
+	if err != nil {
+		return nil, err
 	}
-	c.settle(res)
-	// With an image, what the edits change is in the stream.
-	if !c.Image {
-		if err := c.check(res); err != nil {
-			return nil, err
-		}
-	}
-	res.Warnings = append(res.Warnings, c.IDs.Notes...)
-	res.Warnings = append(res.Warnings, bundle.Unreachable(res.Output, c.IDs)...)
-
 	st, err := bundle.NewStage(dest)
 	if err != nil {
 		return nil, err
@@ -57,47 +47,7 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 			err = fmt.Errorf("%w; besides, %q could not be removed: %w", err, st.Name, rerr)
 		}
 	}()
-
-	// To open a FIFO waits for somebody who writes to it (fifo(7)).
-	stream, err := decode.Await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
-	if err != nil {
-		return nil, err
-	}
-	defer stream.Close()
-	if c.Progress == nil {
-		c.Progress = new(decode.Progress)
-	}
-	in, err := decode.Open(ctx, stream, decode.Options{
-		SHA256: c.SHA256, LendHash: !c.Image, MaxBytes: c.MaxBytes, Progress: c.Progress,
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-
-	rootfs, err := st.Mkdir("rootfs")
-	if err != nil {
-		return nil, err
-	}
-	defer rootfs.Close()
-	if c.Image {
-		err = c.extractImage(ctx, in, st, rootfs, res)
-	} else {
-		err = c.extractExport(ctx, in, rootfs, res)
-	}
-	if err != nil {
-		return nil, err
-	}
-	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
-
-	config, err := c.Spec.Build(specedit.RootUsers{Root: rootfs})
-	if err != nil {
-		return nil, err
-	}
-	if err := st.OpenToRoot(c.IDs); err != nil {
-		return nil, err
-	}
-	if err := st.WriteFile("config.json", config); err != nil {
+	if err := c.extract(ctx, st, res); err != nil {
 		return nil, err
 	}
 	if c.Sync {
@@ -126,21 +76,15 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	return res, nil
 }
 
-// check makes the config for a trial, before anything is extracted.
-func (c *Config) check(res *Result) error {
-	if err := c.Spec.Check(); err != nil {
-		return err
+// prepare completes the config with what the ids and the host say, and finds what is wrong with it before anything is read.
+func (c *Config) prepare() (*Result, error) {
+	res := &Result{}
+	var err error
+	if res.Output, err = filepath.Abs(c.Output); err != nil {
+		return nil, fmt.Errorf("make the path of the bundle absolute: %w", err)
 	}
-	res.Warnings = append(res.Warnings, c.Spec.Warnings()...)
-	return nil
-}
-
-// settle completes the config with what the ids and the host say.
-func (c *Config) settle(res *Result) {
-	c.Extract.Mapping = c.IDs.Disk
-	c.Extract.CapRootID = c.IDs.CapRootID
+	c.Extract = c.extraction()
 	if c.IDs.Mode == userns.ModeSelf {
-		c.Extract.Owner = tarx.OwnerRootless
 		// Every id may be kept, for none reaches the disk.
 		c.Extract.Mapping.UIDMaps, c.Extract.Mapping.GIDMaps = nil, nil
 	}
@@ -149,4 +93,81 @@ func (c *Config) settle(res *Result) {
 	if c.AbsoluteRoot {
 		c.Spec.RootPath = filepath.Join(res.Output, "rootfs")
 	}
+	// With an image, what the edits change is in the stream.
+	if !c.Image {
+		if err := c.tryEdits(res); err != nil {
+			return nil, err
+		}
+	}
+	res.Warnings = append(res.Warnings, c.IDs.Notes...)
+	res.Warnings = append(res.Warnings, bundle.Unreachable(res.Output, c.IDs)...)
+	return res, nil
+}
+
+// extraction is how the stream's entries become files or headers with the ids of IDs.
+func (c *Config) extraction() tarx.Options {
+	o := c.Extract
+	o.Mapping, o.CapRootID = c.IDs.Disk, c.IDs.CapRootID
+	if c.IDs.Mode == userns.ModeSelf {
+		o.Owner = tarx.OwnerRootless
+	}
+	// In the container's user namespace the kernel makes no device (mknod(2)), and one that root made outside could be
+	// opened there by whoever has the mapped ids.
+	if !c.IDs.Host.Empty() && o.Devices == tarx.DevicesAuto {
+		o.Devices = tarx.DevicesSkip
+	}
+	return o
+}
+
+// tryEdits makes the config for a trial, before anything is extracted.
+func (c *Config) tryEdits(res *Result) error {
+	if err := c.Spec.Check(); err != nil {
+		return err
+	}
+	res.Warnings = append(res.Warnings, c.Spec.Warnings()...)
+	return nil
+}
+
+// extract fills the stage: rootfs from the stream, and config.json, which may name the users in it.
+func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) error {
+	// To open a FIFO waits for somebody who writes to it (fifo(7)).
+	stream, err := decode.Await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	if c.Progress == nil {
+		c.Progress = new(decode.Progress)
+	}
+	in, err := decode.Open(ctx, stream, decode.Options{
+		SHA256: c.SHA256, LendHash: !c.Image, MaxBytes: c.MaxBytes, Progress: c.Progress,
+	})
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	rootfs, err := st.Mkdir("rootfs")
+	if err != nil {
+		return err
+	}
+	defer rootfs.Close()
+	if c.Image {
+		err = c.extractImage(ctx, in, st, rootfs, res)
+	} else {
+		err = c.extractExport(ctx, in, rootfs, res)
+	}
+	if err != nil {
+		return err
+	}
+	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
+
+	config, err := c.Spec.Build(specedit.RootUsers{Root: rootfs})
+	if err != nil {
+		return err
+	}
+	if err := st.OpenToRoot(c.IDs); err != nil {
+		return err
+	}
+	return st.WriteFile("config.json", config)
 }

@@ -46,13 +46,9 @@ func (e *AccountsError) Unwrap() error { return e.Err }
 // are those of Run, and an *AccountsError in one of an edit.
 func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	res := &Result{Output: "-", Warnings: c.IDs.Notes}
-	o := c.Extract
-	o.Mapping, o.CapRootID = c.IDs.Disk, c.IDs.CapRootID
-	if c.IDs.Mode == userns.ModeSelf {
-		o.Owner = tarx.OwnerRootless
-	}
+	o := c.extraction()
 	c.Spec.Host = host.Describe(c.IDs)
-	if err := c.check(res); err != nil {
+	if err := c.tryEdits(res); err != nil {
 		return nil, err
 	}
 	// To open a FIFO waits for somebody who writes to it (fifo(7)).

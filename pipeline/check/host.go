@@ -3,29 +3,21 @@ package check
 import (
 	"errors"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"ocibundle/pipeline/host"
 )
 
 // delegated tells whether the caller may make control groups where it is: its own, or one above, belongs to it
 // (Documentation/admin-guide/cgroup-v2.rst, "Delegation").
 func delegated() bool {
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(text)) {
-		group, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
-		for ; ok && group != "/" && group != "."; group = filepath.Dir(group) {
-			if unix.Access(filepath.Join("/sys/fs/cgroup", group, "cgroup.procs"), unix.W_OK) == nil {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(host.Cgroups(""), func(dir string) bool {
+		return dir != host.CgroupRoot && unix.Access(dir+"/cgroup.procs", unix.W_OK) == nil
+	})
 }
 
 // checkHost looks for what the config wants of the host.

@@ -666,14 +666,67 @@ func TestEnterDiesWithParent(t *testing.T) {
 	cmd.Wait()
 }
 
-// The variable that marks the inner process is nobody's way in: with no pipes behind it, it is dropped and ignored.
+// The variable that marks the inner process is nobody's way in: from another process, with no pipes behind it, it is
+// dropped and ignored.
 func TestStrayMarker(t *testing.T) {
+	w := newWorld(t, "", "")
+	cmd := w.command("report", Request{}, "")
+	cmd.Env = append(cmd.Env, marker+"=1:0:1")
+	cmd.Stdin = nil // /dev/null
+	if r := w.run(cmd); r.State.Mode != ModeSelf || r.Error != "" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// An inner process that cannot read what it is told does nothing, and above all not what the outer one would.
+func TestBrokenMarker(t *testing.T) {
 	w := newWorld(t, "", "")
 	cmd := w.command("report", Request{}, "")
 	cmd.Env = append(cmd.Env, marker+"="+strconv.Itoa(os.Getpid())+":0:1")
 	cmd.Stdin = nil // /dev/null
-	if r := w.run(cmd); r.State.Mode != ModeSelf || r.Error != "" {
-		t.Errorf("%+v", r)
+	out, err := cmd.Output()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL || len(out) > 0 {
+		t.Errorf("ended with %v, said %q", err, out)
+	}
+}
+
+// A helper in a directory that PATH names relative to the current one may be anybody's, and is not run.
+func TestHelperBesideTheUser(t *testing.T) {
+	w := newWorld(t, "NAME:B000:10", "NAME:B000:10")
+	mark := filepath.Join(w.dir, "helper-was-run")
+	for _, name := range []string{"newuidmap", "newgidmap"} {
+		if err := os.MkdirAll(filepath.Join(w.dir, "bin"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		script := "#!/bin/sh\n: >" + mark + "\nexec " + testenv.NeedTool(t, name) + " \"$@\"\n"
+		if err := os.WriteFile(filepath.Join(w.dir, "bin", name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(w.dir, w.uid, w.gid); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"bin:", ":", ".:bin:"} {
+		cmd := w.command("report", Request{}, "")
+		cmd.Env[0] = "PATH=" + path + os.Getenv("PATH")
+		if r := w.run(cmd); r.State.Mode != ModeSelf && r.State.Mode != ModeSubid || r.Error != "" {
+			t.Errorf("PATH=%s: %+v", path, r)
+		}
+		if _, err := os.Stat(mark); err == nil {
+			t.Errorf("PATH=%s: the helper beside the user was run", path)
+		}
+	}
+}
+
+// A limit that this process has run into is not told as a refusal of the helper's.
+func TestHelperCannotBeStarted(t *testing.T) {
+	missing := &exec.Error{Name: "newuidmap", Err: unix.EMFILE}
+	if ranOrMayNotRun(missing) || ranOrMayNotRun(os.NewSyscallError("pipe2", unix.EMFILE)) || ranOrMayNotRun(unix.EIO) {
+		t.Error("EMFILE and EIO are taken for the helper's")
+	}
+	if !ranOrMayNotRun(&os.PathError{Op: "fork/exec", Path: "/x", Err: unix.EACCES}) || !ranOrMayNotRun(&exec.ExitError{}) {
+		t.Error("what the helper says is not taken for the helper's")
 	}
 }
 

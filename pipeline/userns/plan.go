@@ -3,9 +3,9 @@ package userns
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 
 	"github.com/moby/sys/user"
@@ -55,9 +55,18 @@ func gather() (caller, error) {
 	}
 	all := idRange{0, maxID + 1}
 	c.bounded = len(subtract(all, c.uids)) > 0 || len(subtract(all, c.gids)) > 0
-	c.newuidmap, _ = exec.LookPath("newuidmap")
-	c.newgidmap, _ = exec.LookPath("newgidmap")
+	c.newuidmap, c.newgidmap = helper("newuidmap"), helper("newgidmap")
 	return c, nil
+}
+
+// helper finds a program in PATH; empty: not found. One in a directory that PATH does not name in full may be anybody's
+// (os/exec.ErrDot).
+func helper(name string) string {
+	path, err := exec.LookPath(name)
+	if err != nil || !filepath.IsAbs(path) {
+		return ""
+	}
+	return path
 }
 
 const (
@@ -81,22 +90,14 @@ func readSubIDs(path string, owners []string) ([]idRange, error) {
 	return ranges, nil
 }
 
+// readMapped reads the ids that exist in the namespace of a file like /proc/self/uid_map.
 func readMapped(path string) ([]idRange, error) {
-	f, err := os.Open(path)
+	maps, err := user.ParseIDMapFile(path)
 	if errors.Is(err, os.ErrNotExist) { // a kernel without user namespaces
 		return []idRange{{0, maxID + 1}}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read id map: %w", err)
-	}
-	defer f.Close()
-	return mappedIDs(f)
-}
-
-func mappedIDs(r io.Reader) ([]idRange, error) {
-	maps, err := parseIDMap(r)
-	if err != nil {
-		return nil, err
 	}
 	out := make([]idRange, len(maps))
 	for i, m := range maps {

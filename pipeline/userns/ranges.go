@@ -49,20 +49,6 @@ func parseSubIDs(r io.Reader, owners []string) ([]idRange, error) {
 	return out, s.Err()
 }
 
-// parseIDMap returns what /proc/PID/uid_map holds.
-func parseIDMap(r io.Reader) ([]user.IDMap, error) {
-	var out []user.IDMap
-	s := bufio.NewScanner(r)
-	for s.Scan() {
-		var m user.IDMap
-		if _, err := fmt.Sscan(s.Text(), &m.ID, &m.ParentID, &m.Count); err != nil {
-			return nil, fmt.Errorf("parse id map line %q: %w", s.Text(), err)
-		}
-		out = append(out, m)
-	}
-	return out, s.Err()
-}
-
 // intersect returns the parts of r that lie in one of within, in ascending order.
 func intersect(r idRange, within []idRange) []idRange {
 	var out []idRange

@@ -3,7 +3,10 @@ package userns
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -292,13 +295,19 @@ func TestDecideRefuses(t *testing.T) {
 	}
 }
 
-func TestMappedIDs(t *testing.T) {
-	got, err := mappedIDs(strings.NewReader("         0       1000          1\n         1     100000      65536\n"))
-	if want := []idRange{{0, 1}, {1, 65536}}; err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("%v, %v; want %v", got, err, want)
+func TestReadMapped(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "uid_map")
+	if err := os.WriteFile(file, []byte("         0       1000          1\n         1     100000      65536\n"), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := mappedIDs(strings.NewReader("0 x 1\n")); err == nil {
-		t.Error("a map that is no map is taken")
+	if got, err := readMapped(file); err != nil || !slices.Equal(got, []idRange{{0, 1}, {1, 65536}}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := readMapped(file + "-missing"); err != nil || !slices.Equal(got, []idRange{{0, maxID + 1}}) {
+		t.Errorf("a kernel without user namespaces: %v, %v", got, err)
+	}
+	if got, err := readMapped(filepath.Dir(file)); err == nil {
+		t.Errorf("a directory: %v", got)
 	}
 }
 

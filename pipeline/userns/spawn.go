@@ -195,7 +195,12 @@ func runHelper(ctx context.Context, name, path string, pid int, maps []user.IDMa
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	out, err := cmd.CombinedOutput()
-	if err != nil {
+	switch {
+	case err == nil:
+		return nil
+	case !ranOrMayNotRun(err): // the helper is not at fault
+		return fmt.Errorf("run %s: %w", name, err)
+	default:
 		said := strings.Join(strings.Fields(string(bytes.ToValidUTF8(out, []byte("?")))), " ")
 		said = strings.TrimPrefix(said, name+": ")
 		if set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && set == 1 {
@@ -203,7 +208,12 @@ func runHelper(ctx context.Context, name, path string, pid int, maps []user.IDMa
 		}
 		return &Error{Kind: KindRefused, Subject: name, Detail: said, Err: err}
 	}
-	return nil
+}
+
+// ranOrMayNotRun tells whether a command has said no, or is a file that this caller cannot execute (execve(2)).
+func ranOrMayNotRun(err error) bool {
+	_, ran := errors.AsType[*exec.ExitError](err)
+	return ran || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOEXEC)
 }
 
 // forbidden names the likeliest reason why the kernel refused a user namespace.
@@ -255,11 +265,17 @@ func init() {
 	}
 	os.Unsetenv(marker)
 	var parent, stateFD, answerFD int
-	if n, err := fmt.Sscanf(value, "%d:%d:%d", &parent, &stateFD, &answerFD); n != 3 || err != nil || !isPipe(stateFD) || !isPipe(answerFD) {
+	if n, err := fmt.Sscanf(value, "%d:%d:%d", &parent, &stateFD, &answerFD); n != 3 || err != nil {
 		return // somebody else's variable
 	}
 	// Without its parent this process has no one to report to: it ends as the kernel would have ended it.
 	die := func() { unix.Kill(unix.Getpid(), unix.SIGKILL) }
+	if !isPipe(stateFD) || !isPipe(answerFD) {
+		if unix.Getppid() == parent {
+			die() // spawn made this process, and what it made for it does not work: never act as the outer one
+		}
+		return // a variable that somebody has kept
+	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil || unix.Getppid() != parent {
 		die()
 	}

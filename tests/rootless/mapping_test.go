@@ -206,3 +206,46 @@ func TestSelf(t *testing.T) {
 		}
 	}
 }
+
+// In a container's user namespace nobody makes a device, and one that root makes outside could be opened there by whoever
+// has the mapped ids. So with a mapping there are none, unless they are asked for.
+func TestDevicesWithMapping(t *testing.T) {
+	h := asRoot(t)
+	stream := testenv.TarStream(t,
+		tar.Header{Typeflag: tar.TypeDir, Name: "srv/", Mode: 0o755},
+		tar.Header{Typeflag: tar.TypeChar, Name: "srv/null", Mode: 0o666, Uid: 5, Gid: 5, Devmajor: 1, Devminor: 3},
+		tar.Header{Typeflag: tar.TypeLink, Name: "srv/again", Linkname: "srv/null"})
+	mapping := []string{"--uidmap", "0:1900000000:65536"}
+	for _, c := range []struct {
+		args []string
+		made string // its owner and mode; empty: left out
+	}{
+		{nil, "5:5 666"},
+		{mapping, ""},
+		{[]string{"--remap", "self"}, ""},
+		{append(mapping, "--devices", "create"), "1900000005:1900000005 666"},
+	} {
+		b := filepath.Join(h.dir, "b")
+		res := h.ocibundle(stream, append([]string{"-o", b}, c.args...)...)
+		if res.code != 0 {
+			t.Fatalf("%q: exit %d\n%s", c.args, res.code, res.stderr)
+		}
+		there := names(t, filepath.Join(b, "rootfs/srv"))
+		counted := strings.Contains(res.stderr, "device")
+		if c.made == "" && (len(there) > 0 || !counted) || c.made != "" && (len(there) != 2 || counted) {
+			t.Errorf("%q: %q is there, and the program says %q", c.args, there, res.stderr)
+		}
+		if c.made != "" {
+			if got := owner(t, filepath.Join(b, "rootfs/srv/null")); got != c.made {
+				t.Errorf("%q: the device is %s, want %s", c.args, got, c.made)
+			}
+		}
+		if err := os.RemoveAll(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	res := h.ocibundle(stream, append([]string{"-o", "-"}, mapping...)...)
+	if res.code != 0 || strings.Contains(res.stdout, "rootfs/srv/null") {
+		t.Errorf("the device is in the stream: exit %d\n%s", res.code, res.stderr)
+	}
+}

@@ -1,0 +1,168 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a run needs beside what the process has when it starts. A user namespace takes a second process, and the helpers
+// that write its maps.
+const (
+	needFiles   = 16
+	needThreads = 16
+	needMemory  = 192 << 20
+)
+
+// The Go runtime ends the process with a dump of its stacks where it cannot have a thread, a file of its own or memory, and
+// whatever was half made stays. So this is found out beforehand, as far as it can be: others may take the room meanwhile.
+
+// RoomError is a limit that leaves too little for a run.
+type RoomError struct {
+	What       string // "open files", "threads", "bytes of memory"
+	Free, Need uint64
+	Errno      unix.Errno // what the kernel would say: EMFILE, EAGAIN or ENOMEM
+}
+
+func (e *RoomError) Error() string {
+	return fmt.Sprintf("the limits of this process allow %d more %s, and %d are needed", e.Free, e.What, e.Need)
+}
+
+// Unwrap gives the kernel's error.
+func (e *RoomError) Unwrap() error { return e.Errno }
+
+// CheckRoom says whether the limits of this process, setrlimit(2)'s and those of its control group, leave room for a run.
+// Where they are narrow it makes the Go runtime modest. The error is a *RoomError. It costs some reads of small files.
+func CheckRoom() error {
+	if free := freeFiles(); free < needFiles {
+		return &RoomError{"open files", free, needFiles, unix.EMFILE}
+	}
+	free := min(threadsOfGroups(), threadsOfUser())
+	if free < uint64(needThreads+runtime.GOMAXPROCS(0)) {
+		runtime.GOMAXPROCS(2) // the garbage collector alone has a thread for every processor
+	}
+	if free < needThreads {
+		return &RoomError{"threads", free, needThreads, unix.EAGAIN}
+	}
+	free = freeMemory()
+	if free < needMemory {
+		return &RoomError{"bytes of memory", free, needMemory, unix.ENOMEM}
+	}
+	if free < math.MaxInt64 {
+		debug.SetMemoryLimit(int64(free - needMemory/2)) // rather collect garbage than run out
+	}
+	return nil
+}
+
+// limit is the soft limit of a resource; MaxUint64: none.
+func limit(resource int) uint64 {
+	var l unix.Rlimit
+	if unix.Getrlimit(resource, &l) != nil {
+		return math.MaxUint64
+	}
+	return l.Cur
+}
+
+// less is what is left of a limit.
+func less(limit, used uint64) uint64 {
+	if limit == math.MaxUint64 {
+		return limit
+	}
+	return limit - min(used, limit)
+}
+
+func freeFiles() uint64 {
+	n := limit(unix.RLIMIT_NOFILE)
+	const plenty = 1024
+	if n >= plenty {
+		return plenty
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if errors.Is(err, unix.EMFILE) {
+		return 0
+	}
+	return less(n, uint64(len(open)))
+}
+
+// threadsOfGroups is how many more threads the control groups allow, the process's own and those above it
+// (Documentation/admin-guide/cgroup-v2.rst, "PID"; cgroup-v1/pids.rst).
+func threadsOfGroups() uint64 {
+	free := uint64(math.MaxUint64)
+	for _, dir := range Cgroups("pids") {
+		if most, ok := readNumber(filepath.Join(dir, "pids.max")); ok {
+			used, _ := readNumber(filepath.Join(dir, "pids.current"))
+			free = min(free, less(most, used))
+		}
+	}
+	return free
+}
+
+// threadsOfUser is how many more threads RLIMIT_NPROC allows the caller, all of whose processes it is for. The host's root
+// may have more. What is counted takes as long as there are processes, so it is left out where the limit is not a low one.
+func threadsOfUser() uint64 {
+	const low = 1024
+	n := limit(unix.RLIMIT_NPROC)
+	if n >= low || hostRoot() {
+		return math.MaxUint64
+	}
+	list, err := os.ReadDir("/proc")
+	if err != nil {
+		return math.MaxUint64
+	}
+	used := uint64(0)
+	for _, e := range list {
+		var st unix.Stat_t
+		dir := "/proc/" + e.Name()
+		if _, err := strconv.Atoi(e.Name()); err != nil || unix.Stat(dir, &st) != nil || int(st.Uid) != os.Getuid() {
+			continue
+		}
+		// task has a link for every thread (proc(5)).
+		if unix.Stat(dir+"/task", &st) == nil {
+			used += uint64(st.Nlink) - 2
+		}
+	}
+	return less(n, used)
+}
+
+// hostRoot tells whether this process is root with all the ids there are, and not that of a user namespace.
+func hostRoot() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(text))
+	return os.Getuid() == 0 && (err != nil || len(f) == 3 && f[1] == "0" && f[2] == "4294967295")
+}
+
+// freeMemory is how many bytes RLIMIT_AS and RLIMIT_DATA leave (getrlimit(2), /proc/PID/statm in proc(5)).
+func freeMemory() uint64 {
+	space, data := limit(unix.RLIMIT_AS), limit(unix.RLIMIT_DATA)
+	if space == math.MaxUint64 && data == math.MaxUint64 {
+		return math.MaxUint64
+	}
+	text, _ := os.ReadFile("/proc/self/statm")
+	f := strings.Fields(string(text))
+	pages := func(i int) uint64 {
+		if i >= len(f) {
+			return 0
+		}
+		n, _ := strconv.ParseUint(f[i], 10, 64)
+		return n * uint64(os.Getpagesize())
+	}
+	return min(less(space, pages(0)), less(data, pages(5)))
+}
+
+// readNumber reads a file that holds one number; not ok: there is none, or no limit.
+func readNumber(name string) (uint64, bool) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	return n, err == nil
+}
