@@ -28,7 +28,7 @@ type Finding struct {
 const (
 	FindingSchema        = "schema"            // no valid document
 	FindingUnmappedID    = "unmapped-id"       // a user or group of the process that the mapping lacks
-	FindingDescriptor    = "cwd-descriptor"    // a working directory behind a file descriptor, CVE-2024-21626
+	FindingDescriptor    = "cwd-descriptor"    // a working directory that leads through a process, CVE-2024-21626
 	FindingKernelMount   = "kernel-mount"      // a mount that a user namespace may not make
 	FindingMountID       = "mount-id"          // an owner in the options of a mount that the mapping lacks
 	FindingOOMScore      = "oom-score"         // a score lowered in a user namespace
@@ -62,7 +62,7 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 		switch {
 		case errors.Is(e, ErrUnmapped):
 			code = FindingUnmappedID
-		case e.Pointer == "/process/cwd" && descriptorPath(textOf(root.Member("process").Member("cwd"))):
+		case e.Pointer == "/process/cwd" && ThroughProcess(textOf(root.Member("process").Member("cwd"))):
 			code = FindingDescriptor
 		}
 		found = append(found, Finding{Code: code, Pointer: e.Pointer, Message: e.Problem})
@@ -106,9 +106,6 @@ func inspect(spec *specs.Spec, d *Doc) (found []Finding) {
 			}
 		}
 	}
-	if spec.Root == nil {
-		add(FindingSchema, "/root", "is missing")
-	}
 	if !d.own("user") {
 		if d.host.Rootless && !d.has("user") {
 			add(FindingUserNamespace, "/linux/namespaces", "no user namespace is among them, and without one an ordinary user cannot start a container")
@@ -143,7 +140,3 @@ func (d *Doc) has(kind string) bool {
 func contains(m specs.LinuxIDMapping, id uint32) bool {
 	return id >= m.ContainerID && id-m.ContainerID < m.Size
 }
-
-// DescriptorPath tells whether an absolute path leads through a process's file descriptors, by which a container may be
-// left (CVE-2024-21626).
-func DescriptorPath(path string) bool { return descriptorPath(path) }

@@ -23,7 +23,7 @@ func TestInspect(t *testing.T) {
 		{name: "sound", text: head + `}}`},
 		{name: "not JSON", text: `{`, want: []string{"schema "}, nothing: true},
 		{name: "no object", text: `[]`, want: []string{"schema "}, nothing: true},
-		{name: "wrong types", text: `{"ociVersion": 1, "process": {"args": 1, "cwd": "/"}}`, want: []string{"schema /ociVersion", "schema /process/args"}, nothing: true},
+		{name: "wrong types", text: `{"ociVersion": 1, "process": {"args": 1, "cwd": "/"}}`, want: []string{"schema /ociVersion", "schema /process/args", "schema /root"}, nothing: true},
 		{name: "unknown and missing members", text: `{"ociVersion": "1.0.0", "rot": {}, "process": {"args": ["sh"]}}`,
 			want: []string{"schema /rot", "schema /process/cwd", "schema /root"}},
 		{name: "a limit without members", text: head + `, "rlimits": [{}]}, "linux": {` + mapped + `}}`, host: rootless,

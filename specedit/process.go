@@ -335,7 +335,7 @@ func Ulimit(label, arg string) (Edit, error) {
 		for _, t := range rlimitTypes {
 			short = append(short, strings.ToLower(strings.TrimPrefix(t, "RLIMIT_")))
 		}
-		problem := fmt.Sprintf("%q is no limit that getrlimit(2) knows", name)
+		problem := fmt.Sprintf("%q is not a limit of getrlimit(2)", name)
 		if s := jsontree.Nearest(name, short); s != "" {
 			problem += fmt.Sprintf(": did you mean %q?", s)
 		}
@@ -426,7 +426,7 @@ func Capabilities(name string) ([]string, error) {
 	if slices.Contains(capabilityNames, full) {
 		return []string{full}, nil
 	}
-	e := &EditError{Problem: fmt.Sprintf("%q is no capability of capabilities(7)", name)}
+	e := &EditError{Problem: fmt.Sprintf("%q is not a capability of capabilities(7)", name)}
 	if s := jsontree.Nearest(full, capabilityNames); s != "" {
 		e.Problem += fmt.Sprintf(": did you mean %s?", strings.TrimPrefix(s, "CAP_"))
 	}

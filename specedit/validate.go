@@ -3,7 +3,6 @@ package specedit
 import (
 	"fmt"
 	"math/big"
-	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -16,10 +15,10 @@ import (
 
 // required lists the members that an object must have. Source: the "required"
 // lists of the JSON schema of runtime-spec v1.3.0, for the parts that a Linux
-// config can have; a test compares the two. process.args is required by the
-// prose of config.md.
+// config can have; a test compares the two. The prose of config.md requires root,
+// but for Windows, and process.args.
 var required = map[reflect.Type][]string{
-	reflect.TypeFor[specs.Spec]():                   {"ociVersion"},
+	reflect.TypeFor[specs.Spec]():                   {"ociVersion", "root"},
 	reflect.TypeFor[specs.Root]():                   {"path"},
 	reflect.TypeFor[specs.Process]():                {"cwd"},
 	reflect.TypeFor[specs.Box]():                    {"height", "width"},
@@ -77,13 +76,13 @@ type checker struct {
 	errs []*EditError
 }
 
-// faults are the first errors of a document, most at most. What it means is
-// looked at only where its types are right.
+// faults are the first errors of a document, most at most. The rules are looked at only
+// where the types are right.
 func faults(root *jsontree.Node, base string, most int) []*EditError {
 	c := &checker{base: base, most: most}
 	c.value(root, specType, nil, root.By)
 	if len(c.errs) == 0 {
-		c.meaning(root)
+		c.rules(root)
 	}
 	return c.errs
 }
@@ -258,166 +257,4 @@ func shown(n *jsontree.Node) string {
 		return n.Kind.String() + " (" + jsontree.Brief(n) + ")"
 	}
 	return n.Kind.String()
-}
-
-// meaning checks what the types cannot say but config.md does, as far as it
-// can be seen in the document alone.
-func (c *checker) meaning(root *jsontree.Node) {
-	if v := root.Member("ociVersion"); v != nil {
-		if _, _, err := parseVersion(v.Text); err != nil {
-			c.fail([]string{"ociVersion"}, v.By, "%v", err)
-		}
-	}
-	if p := root.Member("process"); p != nil {
-		if args := p.Member("args"); args == nil || len(args.List) == 0 {
-			by, what := p.By, "is required and missing"
-			if args != nil {
-				by, what = args.By, "is empty: there is no command to run"
-			} else if g := p.Gone["args"]; g != "" {
-				by = g
-			}
-			c.fail([]string{"process", "args"}, by, "%s", what)
-		}
-		if cwd := p.Member("cwd"); cwd != nil && !strings.HasPrefix(cwd.Text, "/") {
-			c.fail([]string{"process", "cwd"}, cwd.By, "is %q, an absolute path is wanted", cwd.Text)
-		}
-		if cwd := p.Member("cwd"); cwd != nil && descriptorPath(cwd.Text) {
-			// A descriptor that leaked into the container leads out of it: CVE-2024-21626.
-			c.fail([]string{"process", "cwd"}, cwd.By, "is %q, a directory behind a file descriptor", cwd.Text)
-		}
-		if env := p.Member("env"); env != nil {
-			for i, e := range env.List {
-				if k, _, ok := strings.Cut(e.Text, "="); !ok || k == "" {
-					c.fail([]string{"process", "env", strconv.Itoa(i)}, e.By, "is %q, NAME=VALUE is wanted", e.Text)
-				}
-			}
-		}
-		c.unique(p.Member("rlimits"), []string{"process", "rlimits"}, "type")
-		for i, r := range jsontree.Elements(p.Member("rlimits")) {
-			soft, ok1 := new(big.Int).SetString(r.Member("soft").Text, 10)
-			hard, ok2 := new(big.Int).SetString(r.Member("hard").Text, 10)
-			if ok1 && ok2 && soft.Cmp(hard) > 0 {
-				c.fail([]string{"process", "rlimits", strconv.Itoa(i)}, r.By, "has a soft limit (%s) above the hard one (%s)", soft, hard)
-			}
-			if t := r.Member("type").Text; !slices.Contains(rlimitTypes, t) {
-				suggestion := ""
-				if s := jsontree.Nearest(t, rlimitTypes); s != "" {
-					suggestion = fmt.Sprintf(": did you mean %q?", s)
-				}
-				c.fail([]string{"process", "rlimits", strconv.Itoa(i), "type"}, r.Member("type").By, "is %q, which is no limit that getrlimit(2) knows%s", t, suggestion)
-			}
-		}
-		c.capabilities(p.Member("capabilities"))
-	}
-	if r := root.Member("root").Member("path"); r != nil && r.Text == "" {
-		c.fail([]string{"root", "path"}, r.By, "is empty")
-	}
-	for i, m := range jsontree.Elements(root.Member("mounts")) {
-		if dst := m.Member("destination"); dst.Text == "" {
-			c.fail([]string{"mounts", strconv.Itoa(i), "destination"}, dst.By, "is empty")
-		}
-	}
-	c.unique(root.Member("linux").Member("namespaces"), []string{"linux", "namespaces"}, "type")
-	for i, dev := range jsontree.Elements(root.Member("linux").Member("devices")) {
-		if t := dev.Member("type"); !slices.Contains([]string{"c", "b", "u", "p"}, t.Text) {
-			c.fail([]string{"linux", "devices", strconv.Itoa(i), "type"}, t.By, "is %q, one of c, b, u, p is wanted", t.Text)
-		}
-	}
-	if h := root.Member("hostname"); h != nil && h.Text != "" && !slices.ContainsFunc(jsontree.Elements(root.Member("linux").Member("namespaces")), func(e *jsontree.Node) bool {
-		return e.Member("type").Text == "uts"
-	}) {
-		c.fail([]string{"hostname"}, h.By, "needs a uts namespace: without one it would be the host's name that changes")
-	}
-	memory := root.Member("linux").Member("resources").Member("memory")
-	if limit, swap := memory.Member("limit"), memory.Member("swap"); limit != nil && swap != nil {
-		l, _ := strconv.ParseInt(limit.Text, 10, 64)
-		s, _ := strconv.ParseInt(swap.Text, 10, 64)
-		if s > 0 && s < l {
-			c.fail([]string{"linux", "resources", "memory", "swap"}, swap.By, "is %d, less than the memory limit (%d): it counts memory and swap together", s, l)
-		}
-	}
-	c.mapped(root)
-}
-
-// descriptorPath tells paths through the file descriptors of a process.
-func descriptorPath(p string) bool {
-	parts := strings.Split(path.Clean(p), "/")
-	if len(parts) > 3 && parts[1] == "proc" && parts[3] == "task" && len(parts) > 5 {
-		parts = append(parts[:3:3], parts[5:]...)
-	}
-	return len(parts) > 3 && parts[1] == "proc" && parts[3] == "fd" || len(parts) > 2 && parts[1] == "dev" && parts[2] == "fd"
-}
-
-// rlimitTypes are the limits of getrlimit(2), which config.md refers to.
-var rlimitTypes = []string{"RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_LOCKS",
-	"RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_RSS", "RLIMIT_RTPRIO",
-	"RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK"}
-
-// unique wants no two elements with the same value of a member.
-func (c *checker) unique(n *jsontree.Node, path []string, key string) {
-	seen := map[string]int{}
-	for i, e := range jsontree.Elements(n) {
-		v := e.Member(key).Text
-		if first, twice := seen[v]; twice {
-			c.fail(extend(path, strconv.Itoa(i)), e.By, "has the same %s, %q, as %s", key, v, jsontree.Pointer(extend(path, strconv.Itoa(first))...))
-		}
-		seen[v] = i
-	}
-}
-
-func (c *checker) capabilities(n *jsontree.Node) {
-	if n == nil {
-		return
-	}
-	for _, set := range n.Keys {
-		for i, e := range n.Obj[set].List {
-			if slices.Contains(capabilityNames, e.Text) {
-				continue
-			}
-			suggestion := ""
-			if s := jsontree.Nearest(e.Text, capabilityNames); s != "" {
-				suggestion = fmt.Sprintf(": did you mean %q?", s)
-			}
-			c.fail([]string{"process", "capabilities", set, strconv.Itoa(i)}, e.By, "is %q, which is no capability of capabilities(7)%s", e.Text, suggestion)
-		}
-	}
-}
-
-// mapped wants the ids of the process in the config's own id mappings.
-func (c *checker) mapped(root *jsontree.Node) {
-	linux := root.Member("linux")
-	inUser := slices.ContainsFunc(jsontree.Elements(linux.Member("namespaces")), func(e *jsontree.Node) bool {
-		return e.Member("type").Text == "user" && e.Member("path") == nil
-	})
-	if !inUser {
-		return
-	}
-	user := root.Member("process").Member("user")
-	for _, k := range []struct {
-		what, member, mapping string
-	}{{"user", "uid", "uidMappings"}, {"group", "gid", "gidMappings"}, {"group", "additionalGids", "gidMappings"}} {
-		n := user.Member(k.member)
-		if n == nil {
-			continue
-		}
-		ids := []*jsontree.Node{n}
-		if n.Kind == jsontree.KindArray {
-			ids = n.List
-		}
-		for _, id := range ids {
-			ranges := jsontree.Elements(linux.Member(k.mapping))
-			v, _ := strconv.ParseInt(id.Text, 10, 64)
-			if len(ranges) > 0 && !slices.ContainsFunc(ranges, func(e *jsontree.Node) bool { return inRange(e, v) }) {
-				c.fail([]string{"process", "user", k.member}, id.By, "is %s id %d, which the mapping lacks (%s)", k.what, v, describeMapping(ranges)).Err = ErrUnmapped
-			}
-		}
-	}
-}
-
-func describeMapping(ranges []*jsontree.Node) string {
-	var parts []string
-	for _, r := range ranges {
-		parts = append(parts, r.Member("containerID").Text+":"+r.Member("hostID").Text+":"+r.Member("size").Text)
-	}
-	return strings.Join(parts, " ")
 }

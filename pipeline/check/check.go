@@ -292,8 +292,8 @@ func (k *checker) checkCwd(cwd string) {
 	}
 	defer r.close()
 	switch m := k.view.mounts[r.mount]; {
-	case m.kind == "proc" && specedit.DescriptorPath("/proc"+r.path) && !specedit.DescriptorPath(cwd):
-		k.at(specedit.FindingDescriptor, "/process/cwd", "is %q, which leads to %q, a directory behind a file descriptor", cwd, r.name)
+	case m.kind == "proc" && specedit.ThroughProcess("/proc"+r.path) && !specedit.ThroughProcess(cwd):
+		k.at(specedit.FindingDescriptor, "/process/cwd", "is %q, which leads to %q, through a process and out of the container", cwd, r.name)
 	case !r.isDir():
 		k.at(FindingCwd, "/process/cwd", "is %q, which is not a directory", cwd)
 	default:

@@ -433,7 +433,7 @@ func FuzzImageConfig(f *testing.F) {
 				t.Fatalf("an image's config mounts %v", m)
 			}
 		}
-		if len(spec.Linux.Devices) > 0 || spec.Process.Cwd != "/" && throughProcess(spec.Process.Cwd) {
+		if len(spec.Linux.Devices) > 0 || spec.Process.Cwd != "/" && specedit.ThroughProcess(spec.Process.Cwd) {
 			t.Fatalf("an image's config gives %s", text)
 		}
 	})

@@ -86,34 +86,13 @@ func (im *importer) environment(prefix string) {
 	}
 }
 
-// throughProcess tells a path that leads through a process's descriptors, root or
-// working directory: one that the runtime has left open leads to the host
-// (CVE-2024-21626). /dev/fd is a link to /proc/self/fd.
-func throughProcess(dir string) bool {
-	parts := strings.Split(strings.TrimPrefix(path.Clean(dir), "/"), "/")
-	if len(parts) > 1 && parts[0] == "dev" && parts[1] == "fd" {
-		return true
-	}
-	if len(parts) < 3 || parts[0] != "proc" {
-		return false
-	}
-	if _, err := strconv.Atoi(parts[1]); err != nil && parts[1] != "self" && parts[1] != "thread-self" {
-		return false
-	}
-	parts = parts[2:]
-	if len(parts) > 2 && parts[0] == "task" {
-		parts = parts[2:]
-	}
-	return slices.Contains([]string{"fd", "fdinfo", "cwd", "root", "exe", "map_files"}, parts[0])
-}
-
 func (im *importer) workdir(member string) {
 	dir := im.d.config.WorkingDir
 	if dir == "" {
 		return
 	}
 	// The engine reads a relative one from the root.
-	if dir = path.Join("/", dir); throughProcess(dir) {
+	if dir = path.Join("/", dir); specedit.ThroughProcess(dir) {
 		im.refuse(member, "%q leads through a process, out of the container", im.d.config.WorkingDir)
 		return
 	}
