@@ -48,6 +48,7 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	res := &Result{Output: "-", Warnings: c.IDs.Notes}
 	o := c.Extract
 	o.Mapping, o.CapRootID = c.IDs.Disk, c.IDs.CapRootID
+	o.StripPrefix = c.Choice.Platform.Directory()
 	if c.IDs.Mode == userns.ModeSelf {
 		o.Owner = tarx.OwnerRootless
 	}
@@ -77,13 +78,13 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	}
 	defer in.Close()
 	if err := out.Rewrite(ctx, in.Out); err != nil {
-		return nil, err
+		return nil, c.explain(in, err)
 	}
 	if err := in.Finish(c.SHA256); err != nil {
 		return nil, err
 	}
-	if (out.Has("oci-layout") || out.Has("manifest.json")) && !out.Has("etc") && !out.Has("proc") {
-		return nil, fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrImageArchive)
+	if err := c.checkRootfs(out.Has); err != nil {
+		return nil, err
 	}
 	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
 

@@ -19,6 +19,8 @@ type Parser struct {
 	// end-of-archive marker, as a layer's may.
 	Layer bool
 
+	below bool // NextBelow has found something
+
 	// Globals counts global pax headers that would have meant something.
 	// They are read and ignored, as archive/tar and go-archive do.
 	Globals      int64

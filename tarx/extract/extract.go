@@ -182,7 +182,7 @@ func earlier(a, b error) bool {
 
 func (x *Extractor) entries() error {
 	for {
-		h, err := x.p.Next()
+		h, err := x.p.NextBelow(x.opts.StripPrefix)
 		if err == io.EOF {
 			return x.end()
 		}

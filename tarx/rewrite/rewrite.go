@@ -225,7 +225,7 @@ func (r *Rewriter) keptHere(dir int32, base []byte) string {
 
 func (r *Rewriter) entries() error {
 	for {
-		h, err := r.p.Next()
+		h, err := r.p.NextBelow(r.opts.StripPrefix)
 		if err == io.EOF {
 			if err := r.src.DrainZeros(); err == tarx.ErrTrailing {
 				return r.p.Broken(err)
