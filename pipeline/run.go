@@ -12,11 +12,9 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"ocibundle/pipeline/bundle"
-	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
@@ -38,10 +36,10 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	if res.Output, err = filepath.Abs(c.Output); err != nil {
 		return nil, fmt.Errorf("make the path of the bundle absolute: %w", err)
 	}
-	c.settle(res)
+	c.applyIDs(res.Output)
 	// With an image, what the edits change is in the stream.
 	if !c.Image {
-		if err := c.check(res); err != nil {
+		if err := c.checkSpec(res); err != nil {
 			return nil, err
 		}
 	}
@@ -58,18 +56,7 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		}
 	}()
 
-	// To open a FIFO waits for somebody who writes to it (fifo(7)).
-	stream, err := decode.Await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
-	if err != nil {
-		return nil, err
-	}
-	defer stream.Close()
-	if c.Progress == nil {
-		c.Progress = new(decode.Progress)
-	}
-	in, err := decode.Open(ctx, stream, decode.Options{
-		SHA256: c.SHA256, LendHash: !c.Image, MaxBytes: c.MaxBytes, Progress: c.Progress,
-	})
+	in, err := c.open(ctx, !c.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -126,17 +113,8 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	return res, nil
 }
 
-// check makes the config for a trial, before anything is extracted.
-func (c *Config) check(res *Result) error {
-	if err := c.Spec.Check(); err != nil {
-		return err
-	}
-	res.Warnings = append(res.Warnings, c.Spec.Warnings()...)
-	return nil
-}
-
-// settle completes the config with what the ids and the host say.
-func (c *Config) settle(res *Result) {
+// applyIDs completes the config with what the ids and the host say.
+func (c *Config) applyIDs(output string) {
 	c.Extract.Mapping = c.IDs.Disk
 	c.Extract.CapRootID = c.IDs.CapRootID
 	if c.IDs.Mode == userns.ModeSelf {
@@ -145,8 +123,8 @@ func (c *Config) settle(res *Result) {
 		c.Extract.Mapping.UIDMaps, c.Extract.Mapping.GIDMaps = nil, nil
 	}
 	c.Spec.Host = host.Describe(c.IDs)
-	c.Spec.Host.Hostname = filepath.Base(res.Output)
+	c.Spec.Host.Hostname = filepath.Base(output)
 	if c.AbsoluteRoot {
-		c.Spec.RootPath = filepath.Join(res.Output, "rootfs")
+		c.Spec.RootPath = filepath.Join(output, "rootfs")
 	}
 }
