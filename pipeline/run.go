@@ -12,15 +12,12 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"ocibundle/pipeline/bundle"
-	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
-	"ocibundle/tarx"
 	"ocibundle/tarx/handle"
 )
 
@@ -104,44 +101,9 @@ func (c *Config) prepare() (*Result, error) {
 	return res, nil
 }
 
-// extraction is how the stream's entries become files or headers with the ids of IDs.
-func (c *Config) extraction() tarx.Options {
-	o := c.Extract
-	o.Mapping, o.CapRootID = c.IDs.Disk, c.IDs.CapRootID
-	if c.IDs.Mode == userns.ModeSelf {
-		o.Owner = tarx.OwnerRootless
-	}
-	// In the container's user namespace the kernel makes no device (mknod(2)), and one that root made outside could be
-	// opened there by whoever has the mapped ids.
-	if !c.IDs.Host.Empty() && o.Devices == tarx.DevicesAuto {
-		o.Devices = tarx.DevicesSkip
-	}
-	return o
-}
-
-// tryEdits makes the config for a trial, before anything is extracted.
-func (c *Config) tryEdits(res *Result) error {
-	if err := c.Spec.Check(); err != nil {
-		return err
-	}
-	res.Warnings = append(res.Warnings, c.Spec.Warnings()...)
-	return nil
-}
-
 // extract fills the stage: rootfs from the stream, and config.json, which may name the users in it.
 func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) error {
-	// To open a FIFO waits for somebody who writes to it (fifo(7)).
-	stream, err := decode.Await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	if c.Progress == nil {
-		c.Progress = new(decode.Progress)
-	}
-	in, err := decode.Open(ctx, stream, decode.Options{
-		SHA256: c.SHA256, LendHash: !c.Image, MaxBytes: c.MaxBytes, Progress: c.Progress,
-	})
+	in, err := c.open(ctx, !c.Image)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ type Parser struct {
 	hdr      Header
 	unread   int64 // bytes of the current entry's body that the caller is not told of
 	extended bool  // pax records belong to the current entry
+	below    bool  // NextBelow has found something
+
 	pax      paxRecords
 	paxBuf   []byte
 	nameBuf  []byte
