@@ -29,7 +29,7 @@ func (p *program) main(positional []string) error {
 	case p.rec.is("help"):
 		return p.stdout.print(p.mainPage())
 	case p.rec.is("version"):
-		return p.stdout.print("ocibundle " + version() + "\n")
+		return p.stdout.print(p.version())
 	case len(positional) > 0:
 		return cmp.Or(p.strayBool(positional[0]), p.strayArgument(positional[0]))
 	case len(p.rec.uses) == 0 && !p.hasArgs:
