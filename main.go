@@ -2,11 +2,15 @@
 package main
 
 import (
+	_ "embed"
 	"os"
 
 	"ocibundle/cli"
 )
 
+//go:embed VERSION
+var version string
+
 func main() {
-	os.Exit(cli.Run(os.Args, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cli.Run(version, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

@@ -29,11 +29,11 @@ func (p *program) main(positional []string) error {
 	case p.rec.is("help"):
 		return p.stdout.print(p.mainPage())
 	case p.rec.is("version"):
-		return p.stdout.print("ocibundle " + version() + "\n")
+		return p.stdout.print(p.version())
 	case len(positional) > 0:
 		return cmp.Or(p.strayBool(positional[0]), p.strayArgument(positional[0]))
 	case len(p.rec.uses) == 0 && !p.hasArgs:
-		return usagef("nothing to do").hint("docker export CONTAINER | ocibundle -o DIR").hint("ocibundle --help tells the rest")
+		return usagef("nothing to do").hint("docker export CONTAINER | ocibundle -o DIR").hint("ocibundle --help lists everything")
 	}
 	o, err := readOptions(&p.rec)
 	if err != nil {

@@ -159,7 +159,7 @@ var editFlags = []editFlag{
 		usage: "RFC 6902 remove",
 		make: func(label, arg string, in *editInputs) (specedit.Edit, error) {
 			if p, _, ok := jsontree.SplitPointer(arg); ok {
-				return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "a pointer alone is wanted, without a value",
+				return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "expected a pointer without a value",
 					Hint: fmt.Sprintf("--remove '%s', or in a name that has a \"=\": --patch '[{\"op\":\"remove\",\"path\":\"...\"}]'", p)}
 			}
 			return specedit.Remove(label, arg)
@@ -215,7 +215,7 @@ func pointerValue(f func(label, pointer, value string) (specedit.Edit, error)) f
 	return func(label, arg string, in *editInputs) (specedit.Edit, error) {
 		pointer, value, ok := jsontree.SplitPointer(arg)
 		if !ok {
-			return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "no value: PTR=VALUE is wanted, as /process/cwd=/data"}
+			return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "expected PTR=VALUE, as in /process/cwd=/data"}
 		}
 		return f(label, pointer, value)
 	}
@@ -225,7 +225,7 @@ func pointerPointer(f func(label, from, to string) (specedit.Edit, error)) func(
 	return func(label, arg string, in *editInputs) (specedit.Edit, error) {
 		from, to, ok := jsontree.SplitPointer(arg)
 		if !ok {
-			return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "two pointers are wanted: FROM=TO"}
+			return specedit.Edit{}, &specedit.EditError{Label: label, Problem: "expected two pointers, FROM=TO"}
 		}
 		return f(label, from, to)
 	}
@@ -272,7 +272,7 @@ func securityOpt(label, arg string, in *editInputs) (specedit.Edit, error) {
 	case "seccomp":
 		switch value {
 		case "":
-			return fail("", "seccomp=default, seccomp=unconfined or seccomp=FILE is wanted")
+			return fail("", "expected seccomp=default, seccomp=unconfined or seccomp=FILE")
 		case "default", "builtin":
 			return specedit.SeccompDefault(label), nil
 		case "unconfined":
@@ -290,5 +290,5 @@ func securityOpt(label, arg string, in *editInputs) (specedit.Edit, error) {
 	case "label":
 		return fail("--set /process/selinuxLabel=LABEL and --set /linux/mountLabel=LABEL", "SELinux labels are given whole, not in parts")
 	}
-	return fail("", "there is no such option: seccomp=, no-new-privileges and apparmor= are")
+	return fail("", "not supported: seccomp=, no-new-privileges and apparmor= are")
 }

@@ -260,9 +260,9 @@ func malformedHints(err error) []string {
 	case errors.Is(err, image.ErrNotImage):
 		return []string{"--image reads what docker save, podman save and their like write", "without --image, what docker export writes is read"}
 	case errors.Is(err, tarx.ErrEmpty):
-		return []string{"the command in front of the pipe wrote nothing; look at what it says"}
+		return []string{"what should have written the stream wrote nothing; look at what it says"}
 	case errors.Is(err, tarx.ErrTruncated), errors.Is(err, io.ErrUnexpectedEOF):
-		return []string{"the command in front of the pipe, or the transfer, broke off; run it again"}
+		return []string{"what wrote the stream, or the transfer, broke off; do it again"}
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// dockerHints says what to write for flags of `docker run` that are no flags
+// dockerHints says what to write for flags of `docker run` that do not exist
 // here, by name without dashes. See also habits.
 var dockerHints = map[string]string{
 	"publish-all":        "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
@@ -72,17 +72,17 @@ func (p *program) strayBool(arg string) error {
 
 // habits are flags of docker and tar that this program does not have.
 var habits = map[string]string{
-	"p":          "ports are not published; --net host|PATH chooses the network",
-	"publish":    "ports are not published; --net host|PATH chooses the network",
-	"P":          "ports are not published; --net host|PATH chooses the network",
-	"name":       "the name is the runtime's business: runc run --bundle DIR NAME",
-	"d":          "running in the background is the runtime's business: runc run --detach",
-	"detach":     "running in the background is the runtime's business: runc run --detach",
-	"rm":         "removing the container is the runtime's business; ocibundle rm removes a bundle",
+	"p":          "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"publish":    "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"P":          "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"name":       "the container gets its name when it is run: runc run --bundle DIR NAME",
+	"d":          "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
+	"detach":     "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
+	"rm":         "the runtime removes the container when it ends; ocibundle rm DIR removes the bundle",
 	"restart":    "ocibundle unit DIR prints a service that restarts it: --annotation ocibundle.restart=always",
 	"entrypoint": "the whole command goes after --, as in: ocibundle -o DIR -- COMMAND ARG",
-	"it":         "-t gives the container a terminal; its input is the runtime's business",
-	"ti":         "-t gives the container a terminal; its input is the runtime's business",
+	"it":         "-t gives the container a terminal; its input is the runtime's own",
+	"ti":         "-t gives the container a terminal; its input is the runtime's own",
 	"privileged": "--cap-add ALL --security-opt seccomp=unconfined comes near it",
 	"C":          "-o DIR names the bundle to create",
 	"x":          "extracting is all it does; -o DIR names the bundle",

@@ -30,7 +30,7 @@ var (
 	imageConfigFlag = &flagDef{names: []string{"image-config"}, value: "FILE", category: catSpec,
 		usage: "take command, environment, limits, mounts... from docker inspect or an image config"}
 
-	// mainFlags are those of the main job that are no edits.
+	// mainFlags are those of the main job besides the edits.
 	mainFlags = []*flagDef{
 		{names: []string{"output", "o"}, value: "DIR", category: catBundle, usage: "the bundle to create; - writes it to standard output as a tar stream"},
 		{names: []string{"force", "f"}, category: catBundle, usage: "replace a bundle that is there, in one step"},

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,15 +15,17 @@ import (
 	"ocibundle/specedit/imageconfig"
 )
 
-// Run does all that main does but exit, unless a signal ends the run at once.
-func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &program{stdin: stdin, stdout: newOutput(stdout), stderr: stderr}
+// Run does all that main does but exit, unless a signal ends the run at once. version
+// is the release.
+func Run(version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &program{release: strings.TrimSpace(version), stdin: stdin, stdout: newOutput(stdout), stderr: stderr}
 	p.signals = watchSignals(func(err *signalError) { os.Exit(p.report(err)) })
 	return p.report(p.run(args))
 }
 
 // program is one run: its streams and its command line.
 type program struct {
+	release string
 	stdin   io.Reader
 	stdout  *output
 	stderr  io.Writer
@@ -92,13 +95,16 @@ func (p *program) report(err error) int {
 	return code
 }
 
-// version is the module's, from the build.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// version is the release, with what the build knows of the commit.
+func (p *program) version() string {
+	words := []string{"ocibundle", p.release}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v := info.Main.Version; v != "" && v != "(devel)" { // without a repository, or -buildvcs=false
+			words = append(words, v)
+		}
+		words = append(words, info.GoVersion)
 	}
-	return info.Main.Version + " " + info.GoVersion
+	return strings.Join(words, " ") + "\n"
 }
 
 // checkRoom refuses to begin what this process's limits leave no room for.

@@ -10,7 +10,7 @@ import (
 	"ocibundle/specedit"
 )
 
-// specFlags are those of the subcommand spec that are no edits.
+// specFlags are those of spec besides the edits.
 var specFlags = []*flagDef{
 	{names: []string{"rootless"}, category: catSpec, usage: "a user namespace whose root is the caller, as runc spec --rootless"},
 	templateFlag,

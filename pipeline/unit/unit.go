@@ -13,8 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -122,18 +121,14 @@ func read(name string) (c config, err error) {
 		return c, err
 	}
 	defer dir.Close()
-	f, err := bundle.OpenAt(dir, "config.json", unix.O_RDONLY|unix.O_NOFOLLOW)
-	if errors.Is(err, os.ErrNotExist) {
+	text, err := bundle.ReadConfig(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return c, &bundle.Error{Kind: bundle.None, Dir: name, Detail: "it has no config.json"}
+	case err != nil:
+		return c, fmt.Errorf("read the config.json of %q: %w", name, err)
 	}
-	if err != nil {
-		return c, fmt.Errorf("open the config of %q: %w", name, err)
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return c, &bundle.Error{Kind: bundle.None, Dir: name, Detail: "its config.json is not a file"}
-	}
-	if err := json.NewDecoder(io.LimitReader(f, bundle.MaxConfig)).Decode(&c); err != nil || c.Version == "" {
+	if err := json.Unmarshal(text, &c); err != nil || c.Version == "" {
 		return c, &bundle.Error{Kind: bundle.None, Dir: name, Detail: "its config.json is not JSON, or has no ociVersion"}
 	}
 	return c, nil

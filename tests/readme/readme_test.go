@@ -79,7 +79,7 @@ func startEngine(t *testing.T) *testenv.Engine {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(filepath.Join(rootfs, "data"), 0o777); err != nil {
+	if err := os.Chmod(filepath.Join(rootfs, "data"), 0o777); err != nil {
 		t.Fatal(err)
 	}
 	tar := filepath.Join(dir, "image.tar")
