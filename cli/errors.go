@@ -214,7 +214,7 @@ func refusedHints(err error) []string {
 	if errors.As(err, &limit) {
 		return []string{fmt.Sprintf("--max-%s sets the limit", limit.What)}
 	}
-	if errors.Is(err, rewrite.ErrReplaced) || errors.Is(err, rewrite.ErrLongPath) {
+	if errors.Is(err, rewrite.ErrReplaced) || errors.Is(err, rewrite.ErrLongPath) || errors.Is(err, rewrite.ErrExcluded) {
 		return []string{"-o DIR makes it; tar -C DIR -c rootfs config.json packs the bundle then"}
 	}
 	var platform *image.PlatformError

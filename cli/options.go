@@ -39,6 +39,7 @@ var (
 		{names: []string{"image"}, category: catInput, usage: "the stream is an image archive (docker save, podman save, an OCI archive)"},
 		{names: []string{"platform"}, value: "OS/ARCH[/VARIANT]", category: catInput, usage: "the platform to pick from an image, or a stream, for several"},
 		{names: []string{"ref"}, value: "NAME", category: catInput, usage: "the image to pick from an archive of several: a name, a tag or a digest"},
+		{names: []string{"exclude"}, value: "PATTERN", category: catInput, usage: "leave out what matches, as in tar --anchored --exclude; repeatable"},
 		{names: []string{"digest"}, value: "sha256:HEX", category: catInput, usage: "refuse a stream with another digest"},
 		{names: []string{"max-bytes"}, value: "SIZE", category: catInput, usage: "refuse a stream larger than this when decoded (512m, 10G)"},
 		{names: []string{"max-entries"}, value: "N", category: catInput, usage: "refuse a stream with more entries"},
@@ -144,6 +145,11 @@ func readOptions(rec *record) (*options, error) {
 	}
 	o.config.Extract.Devices = map[string]tarx.DevicePolicy{"auto": tarx.DevicesAuto, "create": tarx.DevicesCreate,
 		"skip": tarx.DevicesSkip, "error": tarx.DevicesError}[devices]
+	if patterns := rec.all("exclude"); len(patterns) > 0 {
+		if o.config.Extract.Exclude, err = tarx.NewExclude(patterns); err != nil {
+			return nil, usagef("--exclude %v", err).hint("a pattern is one of the whole name, as in --exclude 'var/cache/*'")
+		}
+	}
 	o.config.Extract.NoXattrs = rec.is("no-xattrs")
 	if o.progress, err = oneOf(rec, "progress", "auto", "always", "never"); err != nil {
 		return nil, err

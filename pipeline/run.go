@@ -12,6 +12,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"ocibundle/pipeline/bundle"
@@ -114,10 +115,15 @@ func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) err
 		return err
 	}
 	defer rootfs.Close()
+	const aside = "aside"
+	c.Extract.Aside = func() (*os.File, error) { return st.Mkdir(aside) }
 	if c.Image {
 		err = c.extractImage(ctx, in, st, rootfs, res)
 	} else {
 		err = c.extractExport(ctx, in, rootfs, res)
+	}
+	if err == nil {
+		err = st.RemoveDir(aside)
 	}
 	if err != nil {
 		return err

@@ -179,6 +179,15 @@ func (e *Engine) SkipDevice(h *Header) error {
 	return nil
 }
 
+// LeaveOut counts an entry that Options.Exclude leaves out. Links to a device that was left out are
+// losses, as those to one that cannot be made.
+func (e *Engine) LeaveOut(h *Header) {
+	e.Report.Excluded++
+	if (h.Type == TypeChar || h.Type == TypeBlock) && e.skipped.Len() < maxSkipped {
+		e.skipped.Add(0, e.Full)
+	}
+}
+
 // skipDevice remembers the name for links to it.
 func (e *Engine) skipDevice(h *Header, detail string) {
 	kind := LossDevice

@@ -2,6 +2,7 @@ package tarx
 
 import (
 	"hash"
+	"os"
 
 	"github.com/moby/sys/user"
 )
@@ -74,6 +75,14 @@ type Options struct {
 	// StripPrefix, where it is not empty, is a directory at the top of the stream that
 	// is taken for the root: see [Parser.NextBelow].
 	StripPrefix string
+	// Exclude, if not nil, says which names are left out. Of a hard-link group whose first name is
+	// left out, the next one that is kept is the file.
+	Exclude *Exclude
+	// Aside makes a directory outside the tree, on the same filesystem, that nobody else reaches. What
+	// a later hard link may name, and is no part of the tree, is extracted there: what Exclude leaves
+	// out, and a layer's files of aufs. It is called once, when first needed, and its maker removes it
+	// with all that is in it. Without it, such links are links to nothing.
+	Aside func() (*os.File, error)
 	// MaxEntries is the number of entries beyond which the stream is refused.
 	// 0 means no limit.
 	MaxEntries int64

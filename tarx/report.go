@@ -44,6 +44,8 @@ type Report struct {
 	// Entries is the number of entries in the stream; the others are those of
 	// one type.
 	Entries, Files, Directories, Symlinks, Hardlinks, FIFOs, Devices int64
+	// Excluded is the number of entries that were left out.
+	Excluded int64
 	// Whiteouts is the number of entries that hide something of lower layers.
 	Whiteouts int64
 	// Bytes is the size of all file contents, in bytes, holes included.

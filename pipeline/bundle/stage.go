@@ -143,6 +143,14 @@ func (s *Stage) Mkdir(name string) (*os.File, error) {
 	return f, nil
 }
 
+// RemoveDir removes a directory in the stage with all that is in it, if there is one.
+func (s *Stage) RemoveDir(name string) error {
+	if err := remove.All(int(s.dir.Fd()), name); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove %q: %w", name, err)
+	}
+	return nil
+}
+
 // WriteFile makes a file in the stage.
 func (s *Stage) WriteFile(name string, data []byte) error {
 	f, err := createAt(s.dir, name, 0o644)

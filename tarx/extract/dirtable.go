@@ -1,6 +1,10 @@
 package extract
 
-import "ocibundle/tarx"
+import (
+	"math"
+
+	"ocibundle/tarx"
+)
 
 // dirMeta is what goes onto a directory when everything in it is there.
 type dirMeta struct {
@@ -40,7 +44,9 @@ type dirTable struct {
 	dirs   tarx.Table[dirRecord]
 	names  tarx.Texts
 	index  tarx.Index
-	owners tarx.Table[[2]uint32] // of each directory, from the first one on that is not root's
+	owners tarx.Table[uint16] // of each directory, from the first one on that is not root's: a number in ids
+	ids    [][2]uint32
+	idsIdx map[[2]uint32]uint16
 
 	// Access control lists that directories get at the end: a default one must
 	// not reach the children made meanwhile.
@@ -57,7 +63,8 @@ const (
 )
 
 func newDirTable() *dirTable {
-	return &dirTable{valueIdx: make(map[string]uint32)}
+	root := [2]uint32{}
+	return &dirTable{ids: [][2]uint32{root}, idsIdx: map[[2]uint32]uint16{root: 0}, valueIdx: make(map[string]uint32)}
 }
 
 func (t *dirTable) at(i int) *dirRecord { return t.dirs.At(i) }
@@ -98,13 +105,23 @@ func (t *dirTable) reopened(i int) {
 }
 
 // setOwner notes who is to own directory i on disk. Where all belong to root, that
-// takes no memory.
-func (t *dirTable) setOwner(i int, uid, gid uint32) {
-	if t.owners.Len() == 0 && uid == 0 && gid == 0 {
-		return
+// takes no memory. ok says that there was room.
+func (t *dirTable) setOwner(i int, uid, gid uint32) (ok bool) {
+	k := [2]uint32{uid, gid}
+	n, known := t.idsIdx[k]
+	if !known {
+		if len(t.ids) > math.MaxUint16 {
+			return false
+		}
+		n = uint16(len(t.ids))
+		t.ids = append(t.ids, k)
+		t.idsIdx[k] = n
 	}
-	t.owners.Grow(i + 1)
-	*t.owners.At(i) = [2]uint32{uid, gid}
+	if n != 0 || i < t.owners.Len() {
+		t.owners.Grow(i + 1)
+		*t.owners.At(i) = n
+	}
+	return true
 }
 
 // owner is who is to own directory i, which an entry has named.
@@ -112,8 +129,8 @@ func (t *dirTable) owner(i int) (uid, gid uint32) {
 	if i >= t.owners.Len() {
 		return 0, 0
 	}
-	o := t.owners.At(i)
-	return o[0], o[1]
+	id := t.ids[*t.owners.At(i)]
+	return id[0], id[1]
 }
 
 // deferACL keeps an access control list for directory i until the end, in the

@@ -73,7 +73,9 @@ func (x *Extractor) nameDirectory(h *tarx.Header, d *openDir, uid, gid uint32) e
 	again := r.flags&dirNamed != 0
 	r.flags = r.flags&^dirImplied | dirChown | dirNamed
 	r.mode = uint16(h.Mode)
-	x.table.setOwner(d.rec, uid, gid)
+	if !x.table.setOwner(d.rec, uid, gid) {
+		return x.Refused(h, errors.New("directories have more than 65,535 owners"))
+	}
 	r.sec, r.nsec = h.Sec, h.Nsec
 	x.table.dropACLs(d.rec)
 	fd := d.fd
@@ -356,7 +358,12 @@ func (x *Extractor) hardlink(h *tarx.Header, dir *openDir) error {
 	if err != nil {
 		return err
 	}
-	from, err := x.lookup(parent, false)
+	var from *openDir
+	if x.isAside(x.LinkFull) {
+		from, base, err = x.asidePlace(x.LinkFull)
+	} else {
+		from, err = x.lookup(parent, false)
+	}
 	if err != nil {
 		return x.linkMissing(h, err)
 	}

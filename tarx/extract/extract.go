@@ -38,6 +38,7 @@ func Stream(ctx context.Context, r io.Reader, root *os.File, o tarx.Options) (*t
 type Extractor struct {
 	tarx.Engine
 	root   *os.File
+	aside  *openDir // see putAside; nil: not needed so far
 	table  *dirTable
 	dirs   *dirCache
 	work   *workers
@@ -105,6 +106,9 @@ const queueLength = 4
 func (x *Extractor) Close() {
 	x.dirs.close()
 	x.room.close()
+	if x.aside != nil {
+		unix.Close(x.aside.fd)
+	}
 	x.table.free()
 	x.own.Free()
 	x.Free()
@@ -206,6 +210,10 @@ func (x *Extractor) entry(h *tarx.Header) error {
 		if passed, err := x.passWhiteout(h); passed || err != nil {
 			return err
 		}
+	}
+	if x.Options.Exclude.Match(x.Full) {
+		x.LeaveOut(h)
+		return x.putAside(h)
 	}
 	parent, base, err := x.Place(h)
 	if err != nil {

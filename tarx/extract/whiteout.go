@@ -40,6 +40,8 @@ const (
 	// whiteoutMeta starts the names that aufs kept for itself.
 	whiteoutMeta   = ".wh..wh."
 	whiteoutOpaque = ".wh..wh..opq"
+	// whiteoutLinks is where aufs kept the files of hard links.
+	whiteoutLinks = ".wh..wh.plnk/"
 )
 
 type whiteoutKind int
@@ -225,6 +227,9 @@ func (x *Extractor) passWhiteout(h *tarx.Header) (passed bool, err error) {
 		return false, nil
 	case whiteoutOther:
 		x.Lose(h, tarx.LossAufs, "")
+		if x.isAside(x.Full) {
+			return true, x.putAside(h)
+		}
 	default:
 		x.Report.Whiteouts++
 	}

@@ -87,6 +87,71 @@ func listing(t *testing.T, dir string) string {
 	return strings.Join(all, " ")
 }
 
+// What aufs kept of a layer's hard links is not in the tree, and its links are: go-archive's UnpackLayer has the same.
+func TestAufsLinks(t *testing.T) {
+	var made []*os.File
+	defer func() {
+		for _, f := range made {
+			f.Close()
+		}
+	}()
+	side := t.TempDir()
+	o := tarx.Options{Aside: func() (*os.File, error) {
+		f, err := os.Open(side)
+		made = append(made, f)
+		return f, err
+	}}
+	dir := t.TempDir()
+	layer := "d .wh..wh.plnk\nf .wh..wh.plnk/7.1 one\nh a .wh..wh.plnk/7.1\nh b/c /.wh..wh.plnk/7.1\nf .wh..wh.plnk/8.1 two"
+	if _, err := apply(t, dir, o, testenv.TarLines(t, layer), testenv.TarLines(t, "f .wh..wh.plnk/7.1 other\nh d .wh..wh.plnk/7.1")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := listing(t, dir), "a=one b/ b/c=one d=other"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if len(made) != 1 {
+		t.Errorf("%d directories were made", len(made))
+	}
+	side = t.TempDir()
+	_, err := apply(t, t.TempDir(), o, testenv.TarLines(t, layer), testenv.TarLines(t, "h d .wh..wh.plnk/7.1"))
+	if !errors.Is(err, tarx.ErrMalformed) {
+		t.Errorf("a link to another layer's: %v", err)
+	}
+}
+
+// What is left out by name may be linked to, in every order and through links that are left out themselves.
+func TestExcludedLinks(t *testing.T) {
+	exclude, err := tarx.NewExclude([]string{"x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := tarx.Options{Exclude: exclude, Devices: tarx.DevicesSkip}
+	for _, c := range []struct{ lines, want string }{
+		{"f x/a one\nh b x/a\nh c x/a\nh d b", "b=one c=one d=one"},
+		{"f x/a one\nh x/b x/a\nh c x/b", "c=one"},
+		{"f a one\nh x/b a\nh c x/b\nf a two", "a=two c=one"},
+		{"f x/a one\nf x/a two\nh b x/a", "b=two"},
+		{"l x/a to\nh b x/a", "b->to"},
+		{"h x/a nothing\nd x\nl y x\nf y/f z", ""},
+		{"f x/a " + strings.Repeat("z", 3*tarx.ChunkSize) + "\nh b x/a", fmt.Sprintf("b=%d bytes", 3*tarx.ChunkSize)},
+	} {
+		dir, side := t.TempDir(), t.TempDir()
+		o.Aside = func() (*os.File, error) { return os.Open(side) }
+		_, err := apply(t, dir, o, testenv.TarLines(t, c.lines))
+		if c.want == "" {
+			if !errors.Is(err, tarx.ErrMalformed) { // y leads nowhere
+				t.Errorf("%.40q: %v", c.lines, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%.40q: %v", c.lines, err)
+		} else if got := listing(t, dir); got != c.want {
+			t.Errorf("%.40q: got %s, want %s", c.lines, got, c.want)
+		}
+	}
+}
+
 // What a layer has made itself is in the way of what it has below that.
 func TestLayerOwnInTheWay(t *testing.T) {
 	for _, lines := range []string{"f a x\nf a/b y", "l a nowhere\nf a/b y", "l a a\nf a/b y", "p d/a\nd d/a/b"} {

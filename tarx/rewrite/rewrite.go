@@ -24,6 +24,10 @@ import (
 // stream has said cannot be taken back.
 var ErrReplaced = errors.New("it removes what has been written already")
 
+// ErrExcluded is in the chain, beside ErrRefused, where a hard link is to a file that is left out: the
+// link is the file then, and its content has passed.
+var ErrExcluded = errors.New("its content has been left out")
+
 // ErrLongPath is in the chain, beside ErrRefused, where a path has PATH_MAX
 // bytes or more. An [Extractor] makes such, but programs that unpack a stream
 // take names as they stand in it, which the kernel then refuses.
@@ -228,6 +232,10 @@ func (r *Rewriter) blame(h *tarx.Header, err error) error {
 func (r *Rewriter) entry(h *tarx.Header) error {
 	if err := r.Normalize(h); err != nil {
 		return err
+	}
+	if r.Options.Exclude.Match(r.Full) {
+		r.LeaveOut(h)
+		return r.Parser.SkipBody()
 	}
 	parent, base, err := r.Place(h)
 	if err != nil {
@@ -486,6 +494,12 @@ func (r *Rewriter) hardlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base [
 	parent, last, err := r.LinkTarget(h)
 	if err != nil {
 		return err
+	}
+	if r.Options.Exclude.Match(r.LinkFull) {
+		if r.MissingTarget(h) {
+			return nil
+		}
+		return r.Refused(h, fmt.Errorf("%w: it is a hard link to %q", ErrExcluded, tarx.Clip(h.Link)))
 	}
 	from, err := r.names.walk(parent, nil)
 	if err != nil {

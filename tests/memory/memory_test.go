@@ -28,7 +28,7 @@ func TestMillion(t *testing.T) {
 		{"files", nil, func(s *stream, i int) { s.file(name(i)) }},
 		{"directories", nil, func(s *stream, i int) { s.dir(name(i) + "/") }},
 		{"directories of many owners", nil, func(s *stream, i int) {
-			s.entry(tarx.OutHeader{Type: tarx.TypeDir, Name: name(i) + "/", UID: uint32(i), GID: uint32(i)})
+			s.entry(tarx.OutHeader{Type: tarx.TypeDir, Name: name(i) + "/", UID: uint32(i % 60_000), GID: uint32(i % 60_000)})
 		}},
 		{"directories that files replace", nil, func(s *stream, i int) {
 			if i%2 == 0 {
@@ -92,6 +92,11 @@ func TestWorst(t *testing.T) {
 		{"directories with long names", nil, func(s *stream) {
 			for i := 0; i < 3*million && s.err == nil; i++ {
 				s.dir(fmt.Sprintf("%s%d/", long, i))
+			}
+		}},
+		{"directories of a million owners", nil, func(s *stream) {
+			for i := 0; i < million && s.err == nil; i++ {
+				s.entry(tarx.OutHeader{Type: tarx.TypeDir, Name: name(i) + "/", UID: uint32(i), GID: uint32(i)})
 			}
 		}},
 		{"symlinks with long targets", nil, func(s *stream) {
