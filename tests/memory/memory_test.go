@@ -37,7 +37,7 @@ func TestMillion(t *testing.T) {
 				s.file("d/" + strconv.Itoa((i-1)%10))
 			}
 		}},
-		{"parents without an entry", nil, func(s *stream, i int) { s.file(name(i) + "/f") }},
+		{"parents without an entry", nil, func(s *stream, i int) { s.file(name(i/2) + "/" + strconv.Itoa(i%2)) }},
 		{"symlinks", nil, func(s *stream, i int) { s.symlink(name(i), "../usr/lib/target") }},
 		{"hard links", nil, func(s *stream, i int) {
 			if i == 0 {
