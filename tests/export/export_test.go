@@ -107,8 +107,8 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// Holes come back as holes, whatever the size of the file. (Where exactly they are may differ: extraction looks for them
-// in what it has in hand.)
+// Holes come back as holes, whatever the size of the file. (Where exactly they are may differ:
+// extraction looks for them in what it has in hand.)
 func TestHoles(t *testing.T) {
 	const size = 5 << 30
 	dir := testenv.Dir(t)
@@ -162,7 +162,8 @@ func TestHoles(t *testing.T) {
 	}
 }
 
-// What `docker export` writes comes back, and Docker makes the same container of what export writes.
+// What `docker export` writes comes back, and Docker makes the same container of what export
+// writes.
 func TestDocker(t *testing.T) {
 	engine, _ := testenv.RedisContainer(t)
 	path := testenv.RedisExport(t)
