@@ -33,7 +33,8 @@ func modes(t *testing.T) []mode {
 	all := func(*node) bool { return true }
 	return []mode{
 		{"none", []string{"--remap", "none"}, nil, testenv.Dir(t), mayHold{Devices: true, Trusted: true, HugeIDs: true}, all},
-		{"explicit", []string{"--uidmap", "0:300000:1000", "--uidmap", "1000:500000:64536", "--gidmap", "0:400000:65536"}, nil, testenv.Dir(t),
+		{"explicit", []string{"--uidmap", "0:300000:1000", "--uidmap", "1000:500000:64536", "--gidmap", "0:400000:65536",
+			"--devices", "create"}, nil, testenv.Dir(t),
 			mayHold{Devices: true, Trusted: true}, all},
 		{"subid", []string{"--remap", "subid"}, u, u.Home, mayHold{}, all},
 		{"self", []string{"--remap", "self"}, u, u.Home, mayHold{}, func(n *node) bool {
