@@ -89,7 +89,8 @@ func TestStageIsWhatWasMade(t *testing.T) {
 	must(t, s.Remove())
 }
 
-// All the while another directory takes the stage's place, and gives it back. What is published is the stage, or nothing.
+// All the while another directory takes the stage's place, and gives it back. What is published is
+// the stage, or nothing.
 func TestPublishIsTheStage(t *testing.T) {
 	dir := t.TempDir()
 	x, evil := filepath.Join(dir, "x"), filepath.Join(dir, "evil")
@@ -242,7 +243,8 @@ func TestRemoveAtOnce(t *testing.T) {
 	}
 }
 
-// A filesystem in user space whose server never answers. Whoever asks it something hangs until the server ends.
+// A filesystem in user space whose server never answers. Whoever asks it something hangs until the
+// server ends.
 func hungT(t *testing.T, point string) {
 	t.Helper()
 	testenv.NeedRoot(t)

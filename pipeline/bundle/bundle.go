@@ -1,17 +1,20 @@
-// Package bundle is a bundle on disk: where it is to appear, the stage in which it is made, publishing, and what is done with
-// one that is there.
+// Package bundle is a bundle on disk: where it is to appear, the stage in which it is made,
+// publishing, and what is done with one that is there.
 //
-// A bundle appears whole or not at all. What changes one that is there, an edit or a removal, does so in one step too. After
-// an error all is as it was before.
+// A bundle appears whole or not at all. What changes one that is there, an edit or a removal, does
+// so in one step too. After an error all is as it was before.
 //
-// Bundles are hostile, and so may be the directory that one is in. What is in a bundle is opened only once it has proved to be
-// a regular file or a directory, and by the handle that was looked at. A stage is what was made, or nothing is written to it;
-// trees are emptied through open handles, and only an empty directory is removed by its name. So nobody who may rename things
-// in the parent directory gets another tree of the caller's removed, or a directory of his own published for the caller's.
+// Bundles are hostile, and so may be the directory that one is in. What is in a bundle is opened
+// only once it has proved to be a regular file or a directory, and by the handle that was looked
+// at. A stage is what was made, or nothing is written to it; trees are emptied through open
+// handles, and only an empty directory is removed by its name. So nobody who may rename things in
+// the parent directory gets another tree of the caller's removed, or a directory of his own
+// published for the caller's.
 //
-// What such a user can do nevertheless, the owner of the parent directory above all: keep a bundle from being made, move one
-// away or put another in its place once it is there, as with everything else that is in a directory of his. Whoever then runs
-// what has the bundle's name runs that user's.
+// What such a user can do nevertheless, the owner of the parent directory above all: keep a bundle
+// from being made, move one away or put another in its place once it is there, as with everything
+// else that is in a directory of his. Whoever then runs what has the bundle's name runs that
+// user's.
 package bundle
 
 import (
@@ -35,8 +38,8 @@ const (
 	rootfsName = "rootfs"
 )
 
-// MaxConfig is the most bytes that a config.json may have to be read. The document that it becomes takes two hundred times as
-// much memory, and no container's config comes near it.
+// MaxConfig is the most bytes that a config.json may have to be read. The document that it becomes
+// takes two hundred times as much memory, and no container's config comes near it.
 const MaxConfig = 1 << 20
 
 // Open opens what should be a bundle's directory. Where there is none, the error is an *Error.
@@ -62,13 +65,14 @@ func OpenAt(dir *os.File, name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), filepath.Join(dir.Name(), name)), nil
 }
 
-// unfit says of a part of a bundle what keeps the directory from being one, as opposed to an error of the system.
+// unfit says of a part of a bundle what keeps the directory from being one, as opposed to an error
+// of the system.
 type unfit string
 
 func (u unfit) Error() string { return string(u) }
 
-// ReadConfig reads the config.json in dir, which may be anything. Errors are fs.ErrNotExist where there is none, or say what
-// is there instead of a regular file of up to MaxConfig bytes.
+// ReadConfig reads the config.json in dir, which may be anything. Errors are fs.ErrNotExist where
+// there is none, or say what is there instead of a regular file of up to MaxConfig bytes.
 func ReadConfig(dir *os.File) ([]byte, error) {
 	h, err := handle.OpenSameMount(int(dir.Fd()), configName, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	switch err {
@@ -108,14 +112,16 @@ func ReadConfig(dir *os.File) ([]byte, error) {
 type contents struct {
 	rootfs *os.File // opened with O_PATH
 	config []byte
-	// bare says that there is a rootfs, and nothing else: a bundle of which a plain rm -rf has left what it could not remove.
+	// bare says that there is a rootfs, and nothing else: a bundle of which a plain rm -rf has left
+	// what it could not remove.
 	bare bool
 }
 
 func (c *contents) Close() { c.rootfs.Close() }
 
-// inspect looks at a directory that the user calls name. Unless it is a bundle, which has a directory rootfs and a config.json
-// with an ociVersion, the error is an *Error of kind None. What the system does not let us see is another error.
+// inspect looks at a directory that the user calls name. Unless it is a bundle, which has a
+// directory rootfs and a config.json with an ociVersion, the error is an *Error of kind None. What
+// the system does not let us see is another error.
 func inspect(dir *os.File, name string) (*contents, error) {
 	c, err := inspectRemains(dir, name)
 	if err == nil && c.bare {
@@ -219,7 +225,8 @@ func IDMaps(mappings []specs.LinuxIDMapping) []user.IDMap {
 	return maps
 }
 
-// single says that a mapping is that of a bundle whose files all belong to one user: container root is the only id.
+// single says that a mapping is that of a bundle whose files all belong to one user: container root
+// is the only id.
 func single(maps []user.IDMap) bool {
 	return len(maps) == 1 && maps[0].ID == 0 && maps[0].Count == 1
 }

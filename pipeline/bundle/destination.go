@@ -12,7 +12,8 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-// Destination is where a bundle is to appear: a name in a directory that is held open, so that it stays the same one.
+// Destination is where a bundle is to appear: a name in a directory that is held open, so that it
+// stays the same one.
 type Destination struct {
 	// Parent is the directory that the bundle is to be in.
 	Parent *os.File
@@ -23,8 +24,9 @@ type Destination struct {
 	old   *os.File // the bundle that is to be replaced
 }
 
-// OpenDestination looks at the destination without changing anything. force takes a bundle that is there for one to be
-// replaced, and a directory that holds nothing but a rootfs. Errors are a *DestinationError where something is in the way.
+// OpenDestination looks at the destination without changing anything. force takes a bundle that is
+// there for one to be replaced, and a directory that holds nothing but a rootfs. Errors are a
+// *DestinationError where something is in the way.
 func OpenDestination(ctx context.Context, dir string, force bool) (*Destination, error) {
 	clean := filepath.Clean(dir)
 	base := filepath.Base(clean)
@@ -128,8 +130,8 @@ func (d *Destination) named(f *os.File, name string) (bool, error) {
 	return same, nil
 }
 
-// removeEmpty removes the empty directory that f is open on and that is called name. The kernel has no way to remove what a
-// handle is open on; what goes by the name alone is empty, whatever it is.
+// removeEmpty removes the empty directory that f is open on and that is called name. The kernel has
+// no way to remove what a handle is open on; what goes by the name alone is empty, whatever it is.
 func (d *Destination) removeEmpty(f *os.File, name string) error {
 	same, err := handle.SameFile(int(f.Fd()), int(d.Parent.Fd()), name)
 	if err == unix.ENOENT {

@@ -15,15 +15,16 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-// editPrefix is what the name of the new config begins with until it is complete. What an edit that was killed has left is
-// removed by the next.
+// editPrefix is what the name of the new config begins with until it is complete. What an edit that
+// was killed has left is removed by the next.
 const editPrefix = ".config.json."
 
 func isEditTemporary(name string) bool { return hasRandom(name, editPrefix) }
 
-// Edit edits the config.json of a bundle in one step: whoever reads it sees the old one or the new one. Mode and owner stay.
-// An edit that changes nothing does not touch the file. Where there is no bundle, or another process works on it, the error is
-// an *Error; those of the edits are specedit's.
+// Edit edits the config.json of a bundle in one step: whoever reads it sees the old one or the new
+// one. Mode and owner stay. An edit that changes nothing does not touch the file. Where there is no
+// bundle, or another process works on it, the error is an *Error; those of the edits are
+// specedit's.
 func Edit(ctx context.Context, dir string, edits []specedit.Edit) (warnings []string, err error) {
 	f, err := openLocked(ctx, dir)
 	if err != nil {
@@ -84,7 +85,8 @@ func openLocked(ctx context.Context, dir string) (*os.File, error) {
 	}
 }
 
-// replaceConfig writes the new config beside the old one and renames it. After an error nothing is left of it.
+// replaceConfig writes the new config beside the old one and renames it. After an error nothing is
+// left of it.
 func replaceConfig(ctx context.Context, dir *os.File, config []byte) (err error) {
 	defer func() {
 		if err != nil && err != context.Cause(ctx) {
@@ -130,7 +132,8 @@ func replaceConfig(ctx context.Context, dir *os.File, config []byte) (err error)
 	return err
 }
 
-// removeTemporaries removes what earlier edits that were killed have left. The lock says that none is at work.
+// removeTemporaries removes what earlier edits that were killed have left. The lock says that none
+// is at work.
 func removeTemporaries(dir *os.File) error {
 	list, err := OpenAt(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {

@@ -82,8 +82,8 @@ func TestEditBusy(t *testing.T) {
 	wantKind(t, "locked", err, Busy)
 }
 
-// Whose bundle it is puts a FIFO in the place of its config.json, and takes it away, all the while: nobody waits for its
-// other end.
+// Whose bundle it is puts a FIFO in the place of its config.json, and takes it away, all the while:
+// nobody waits for its other end.
 func TestConfigIsLookedAt(t *testing.T) {
 	x := runnable(t, filepath.Join(t.TempDir(), "x"))
 	fifo := filepath.Join(x, "fifo")

@@ -66,7 +66,8 @@ const (
 	DestStranger
 	// DestInUse: a running process has it as its root.
 	DestInUse
-	// DestBusy: another process is editing, replacing or removing it, or has done so since it was looked at.
+	// DestBusy: another process is editing, replacing or removing it, or has done so since it was
+	// looked at.
 	DestBusy
 	// DestHere: it is "." or "..", which a rename cannot replace.
 	DestHere

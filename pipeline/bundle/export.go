@@ -20,9 +20,10 @@ type ExportConfig struct {
 	IDs userns.State
 }
 
-// Export writes the rootfs of a bundle as a tar stream with the container's own ids, which it recovers through the mapping
-// in the bundle's config.json; see [export.Tree] for the rest. Where there is no bundle, or something is mounted in it, the
-// error is an *Error and nothing was written. An id on disk that the mapping lacks is tarx.ErrRefused.
+// Export writes the rootfs of a bundle as a tar stream with the container's own ids, which it
+// recovers through the mapping in the bundle's config.json; see [export.Tree] for the rest. Where
+// there is no bundle, or something is mounted in it, the error is an *Error and nothing was
+// written. An id on disk that the mapping lacks is tarx.ErrRefused.
 func Export(ctx context.Context, c ExportConfig) (*tarx.Report, error) {
 	dir, err := Open(c.Dir)
 	if err != nil {

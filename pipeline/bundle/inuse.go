@@ -13,9 +13,10 @@ import (
 	"ocibundle/tarx/handle"
 )
 
-// CheckInUse looks for running processes that have one of the bundles as their root. It says nothing of directories that are
-// not bundles. A user's containers run in user namespaces that only a process outside of any of the user's others may look
-// into, so this is for before [userns.Enter], and Remove's own look does not replace it.
+// CheckInUse looks for running processes that have one of the bundles as their root. It says
+// nothing of directories that are not bundles. A user's containers run in user namespaces that only
+// a process outside of any of the user's others may look into, so this is for before
+// [userns.Enter], and Remove's own look does not replace it.
 func CheckInUse(dirs ...string) error {
 	for _, dir := range dirs {
 		rootfs, err := os.OpenFile(filepath.Join(dir, rootfsName), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -34,9 +35,9 @@ func CheckInUse(dirs ...string) error {
 	return nil
 }
 
-// rootInUse finds a process whose root directory is rootfs, or 0. A process that the caller may not look into (ptrace(2),
-// "Ptrace access mode checking"), as one in a user namespace beside the caller's, is found if its root is a mount, which a
-// container's is.
+// rootInUse finds a process whose root directory is rootfs, or 0. A process that the caller may not
+// look into (ptrace(2), "Ptrace access mode checking"), as one in a user namespace beside the
+// caller's, is found if its root is a mount, which a container's is.
 func rootInUse(ctx context.Context, rootfs *os.File) (pid int, err error) {
 	want, err := handle.Look(int(rootfs.Fd()), "")
 	if err != nil {
@@ -80,11 +81,13 @@ func rootInUse(ctx context.Context, rootfs *os.File) (pid int, err error) {
 	return 0, nil
 }
 
-// rootPatience is how long a look at the root of one process may take. It asks no filesystem but those that the kernel asks
-// on its own account (NFS); one that hangs is not the one that rootfs is on, which has just answered.
+// rootPatience is how long a look at the root of one process may take. It asks no filesystem but
+// those that the kernel asks on its own account (NFS); one that hangs is not the one that rootfs is
+// on, which has just answered.
 const rootPatience = 2 * time.Second
 
-// rootLooker looks at the roots of processes, one after the other, in a goroutine that is given up when it hangs.
+// rootLooker looks at the roots of processes, one after the other, in a goroutine that is given up
+// when it hangs.
 type rootLooker struct {
 	ask    chan int
 	answer chan rootLook

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long one process waits for another's lock on a bundle. An edit, or the step in which a bundle is replaced
-// or vanishes, takes milliseconds.
+// patience is how long one process waits for another's lock on a bundle. An edit, or the step in
+// which a bundle is replaced or vanishes, takes milliseconds.
 var patience = 10 * time.Second
 
 var (
@@ -19,8 +19,9 @@ var (
 	errMoved  = errors.New("its name leads elsewhere now")
 )
 
-// lock locks a bundle's directory against other runs of this program. It may be replaced or removed before it is locked: named
-// says whether its name still leads to it, and errMoved is returned if not. errLocked is the end of the patience.
+// lock locks a bundle's directory against other runs of this program. It may be replaced or removed
+// before it is locked: named says whether its name still leads to it, and errMoved is returned if
+// not. errLocked is the end of the patience.
 func lock(ctx context.Context, dir *os.File, named func() (bool, error)) error {
 	for deadline := time.Now().Add(patience); ; {
 		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)

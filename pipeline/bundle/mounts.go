@@ -27,11 +27,11 @@ type mount struct {
 }
 
 const (
-	// mountsOfOthers is how much of another process's list of mounts is read, which may be as long as its user likes. A
-	// container's root is at its beginning.
+	// mountsOfOthers is how much of another process's list of mounts is read, which may be as long
+	// as its user likes. A container's root is at its beginning.
 	mountsOfOthers = 1 << 20
-	// mountLine bounds one line. The options of an overlay with hundreds of layers are longer than what moby/sys/mountinfo
-	// takes.
+	// mountLine bounds one line. The options of an overlay with hundreds of layers are longer than
+	// what moby/sys/mountinfo takes.
 	mountLine = 1 << 20
 )
 
@@ -116,7 +116,8 @@ func notMounted(dir string, f *os.File) error {
 	return nil
 }
 
-// unescapeMount undoes the kernel's escapes of space, tab, newline and backslash: three octal digits.
+// unescapeMount undoes the kernel's escapes of space, tab, newline and backslash: three octal
+// digits.
 func unescapeMount(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

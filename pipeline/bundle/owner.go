@@ -38,8 +38,8 @@ func Unreachable(output string, ids userns.State) (warnings []string) {
 	return warnings
 }
 
-// Unsearchable finds a directory that a container's root, with the ids uid and gid on disk, may not search: dir, or one
-// above it. Empty: there is none.
+// Unsearchable finds a directory that a container's root, with the ids uid and gid on disk, may not
+// search: dir, or one above it. Empty: there is none.
 func Unsearchable(dir string, uid, gid int, disk user.IdentityMapping) string {
 	for ; ; dir = filepath.Dir(dir) {
 		var st unix.Stat_t

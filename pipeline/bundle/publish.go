@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Publish makes the stage appear as the destination, in one step. What was there under force is what left names, for the
-// caller to remove. After an error the stage is still there.
+// Publish makes the stage appear as the destination, in one step. What was there under force is
+// what left names, for the caller to remove. After an error the stage is still there.
 func (s *Stage) Publish(ctx context.Context) (left *Stage, err error) {
 	d := s.dest
 	if err := s.is(s.Name); err != nil {
@@ -48,8 +48,8 @@ func (s *Stage) is(name string) error {
 	return err
 }
 
-// replace exchanges the stage for the old bundle, which has to be the one that was there at the start: of several runs that
-// replace one bundle at once, one does.
+// replace exchanges the stage for the old bundle, which has to be the one that was there at the
+// start: of several runs that replace one bundle at once, one does.
 func (s *Stage) replace(ctx context.Context) (left *Stage, err error) {
 	d := s.dest
 	switch err := lock(ctx, d.old, func() (bool, error) { return d.named(d.old, d.base) }); err {
@@ -81,7 +81,8 @@ func (s *Stage) replace(ctx context.Context) (left *Stage, err error) {
 		}
 	}
 	if err != nil {
-		// Somebody who does not know of our locks has renamed something else in between: it gets its name back.
+		// Somebody who does not know of our locks has renamed something else in between: it gets
+		// its name back.
 		if rerr := exchange(); rerr != nil {
 			err = fmt.Errorf("%w; besides, the exchange for %q could not be undone: %w", err, s.Name, rerr)
 		}

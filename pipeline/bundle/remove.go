@@ -16,19 +16,21 @@ import (
 
 // RemoveOptions are the choices of a removal.
 type RemoveOptions struct {
-	// Force takes it for done where there is nothing of that name, and removes a directory that holds nothing but a rootfs.
+	// Force takes it for done where there is nothing of that name, and removes a directory that
+	// holds nothing but a rootfs.
 	Force bool
 }
 
-// Remove removes bundles, with everything in their directories. All of them are looked at first: unless each one is a bundle,
-// has nothing mounted below it and is not a running process's root, none is removed, and the error is an *Error. A symbolic
-// link to a bundle is not one.
+// Remove removes bundles, with everything in their directories. All of them are looked at first:
+// unless each one is a bundle, has nothing mounted below it and is not a running process's root,
+// none is removed, and the error is an *Error. A symbolic link to a bundle is not one.
 //
-// A bundle vanishes in one step: it is renamed to a name like that of the stage it was made in, and removed there. So nobody
-// meets half a bundle under its name, however the removal is interrupted, and what is left over is removed by the next Remove
-// or Run for the same name. What cannot be removed (an immutable file, say) gets its name back, config.json included, so that
-// the user sees it and may try again. Where the filesystem cannot rename it, as an overlay whose lower layer it is in, it is
-// removed where it is, config.json last.
+// A bundle vanishes in one step: it is renamed to a name like that of the stage it was made in, and
+// removed there. So nobody meets half a bundle under its name, however the removal is interrupted,
+// and what is left over is removed by the next Remove or Run for the same name. What cannot be
+// removed (an immutable file, say) gets its name back, config.json included, so that the user sees
+// it and may try again. Where the filesystem cannot rename it, as an overlay whose lower layer it
+// is in, it is removed where it is, config.json last.
 func Remove(ctx context.Context, dirs []string, o RemoveOptions) error {
 	var all []*removal
 	defer func() {
@@ -167,7 +169,8 @@ func (r *removal) run() error {
 	if err := unix.Fstat(int(r.dir.Fd()), &st); err != nil {
 		return fmt.Errorf("stat %q: %w", r.dest.dir, err)
 	}
-	// As a stage has it, for a sweep to know it by. Where this may not be done, the rest fails as well.
+	// As a stage has it, for a sweep to know it by. Where this may not be done, the rest fails as
+	// well.
 	unix.Fchmod(int(r.dir.Fd()), 0o700)
 	name, err := r.rename()
 	if err == nil {
@@ -206,8 +209,8 @@ func (r *removal) rename() (name string, err error) {
 	return name, err
 }
 
-// remove empties the bundle and removes its directory. As long as the rootfs and config.json are there, what is left is a
-// bundle, so they go last.
+// remove empties the bundle and removes its directory. As long as the rootfs and config.json are
+// there, what is left is a bundle, so they go last.
 func (r *removal) remove(name string) error {
 	fd, dir := int(r.dir.Fd()), r.dest.dir
 	err := remove.Children(fd, rootfsName, configName)

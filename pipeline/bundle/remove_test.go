@@ -219,7 +219,8 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// Where others may rename things, one of the caller's own directories may have got a stage's name from them.
+// Where others may rename things, one of the caller's own directories may have got a stage's name
+// from them.
 func TestNoSweepWhereOthersRename(t *testing.T) {
 	testenv.NeedRoot(t)
 	dir := t.TempDir()

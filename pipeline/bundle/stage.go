@@ -14,8 +14,8 @@ import (
 	"ocibundle/tarx/remove"
 )
 
-// Stage is a directory beside the destination in which the bundle is made. It has mode 0700 and a random name; for as long as
-// its maker lives it is locked. Publishing is one rename.
+// Stage is a directory beside the destination in which the bundle is made. It has mode 0700 and a
+// random name; for as long as its maker lives it is locked. Publishing is one rename.
 type Stage struct {
 	dest *Destination
 	Name string
@@ -53,8 +53,9 @@ func NewStage(d *Destination) (*Stage, error) {
 	return nil, fmt.Errorf("create a directory beside %q: every name is taken", d.dir)
 }
 
-// openStage opens the stage that was just made. Whoever may rename in the parent can have put something else in its place,
-// whose owner, contents or open handles would be his: what was opened has to be what was made.
+// openStage opens the stage that was just made. Whoever may rename in the parent can have put
+// something else in its place, whose owner, contents or open handles would be his: what was opened
+// has to be what was made.
 func openStage(d *Destination, name string) (_ *Stage, err error) {
 	fd, err := handle.OpenSameMount(int(d.Parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err == unix.EXDEV || err == unix.ENOTDIR || err == unix.ELOOP {
@@ -105,8 +106,8 @@ func randomHex() string {
 	return hex.EncodeToString(random[:])
 }
 
-// private takes away what a stage may have inherited from its parent: a setgid bit and a default access control list would go
-// on to all that is made in it.
+// private takes away what a stage may have inherited from its parent: a setgid bit and a default
+// access control list would go on to all that is made in it.
 func (s *Stage) private() error {
 	fd := int(s.dir.Fd())
 	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
@@ -188,8 +189,8 @@ func (s *Stage) Sync() error {
 	return nil
 }
 
-// OpenToRoot opens the bundle's directory to the container's root where that is another user on the host: by its group, for
-// passing through.
+// OpenToRoot opens the bundle's directory to the container's root where that is another user on the
+// host: by its group, for passing through.
 func (s *Stage) OpenToRoot(ids userns.State) error {
 	if !foreignRoot(ids) {
 		return nil

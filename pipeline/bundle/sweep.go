@@ -30,12 +30,14 @@ func hasRandom(name, prefix string) bool {
 	return ok && len(random) == 16 && strings.Trim(random, "0123456789abcdef") == ""
 }
 
-// overflowID is what an id outside this user namespace looks like: the default of the sysctl kernel.overflowuid.
+// overflowID is what an id outside this user namespace looks like: the default of the sysctl
+// kernel.overflowuid.
 const overflowID = 65534
 
-// othersRename says whether somebody else than the caller and root may rename what is in a directory: another owner, or where
-// the sticky bit does not forbid it, whoever may write there. In a user namespace all other owners look alike; there that of a
-// sticky directory, such as /tmp, is taken for root.
+// othersRename says whether somebody else than the caller and root may rename what is in a
+// directory: another owner, or where the sticky bit does not forbid it, whoever may write there. In
+// a user namespace all other owners look alike; there that of a sticky directory, such as /tmp, is
+// taken for root.
 func othersRename(dir *os.File) bool {
 	var st unix.Stat_t
 	if unix.Fstat(int(dir.Fd()), &st) != nil {
@@ -49,8 +51,9 @@ func othersRename(dir *os.File) bool {
 	return !root && int(st.Uid) != os.Geteuid()
 }
 
-// sweep removes the stages for d whose makers are dead: nobody holds their locks. In a directory in which others may rename
-// things nothing is swept: they could have given a stage's name to something of the caller's.
+// sweep removes the stages for d whose makers are dead: nobody holds their locks. In a directory in
+// which others may rename things nothing is swept: they could have given a stage's name to
+// something of the caller's.
 func sweep(d *Destination) error {
 	if othersRename(d.Parent) {
 		return nil
@@ -77,8 +80,8 @@ func sweep(d *Destination) error {
 	}
 }
 
-// sweepOne removes the directory name if it is a stale stage. A mount point is left alone without being looked at: the
-// filesystem may be one that hangs.
+// sweepOne removes the directory name if it is a stale stage. A mount point is left alone without
+// being looked at: the filesystem may be one that hangs.
 func sweepOne(d *Destination, name string) error {
 	fd, err := handle.OpenSameMount(int(d.Parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err != nil {
@@ -99,7 +102,8 @@ func sweepOne(d *Destination, name string) error {
 	return d.removeEmpty(f, name)
 }
 
-// isStage says whether a directory holds what a stage does at some time, or a bundle whose removal has begun.
+// isStage says whether a directory holds what a stage does at some time, or a bundle whose removal
+// has begun.
 func isStage(f *os.File) bool {
 	ours, err := holdsOnly(f, func(n string) bool { return n == rootfsName || n == configName || n == spoolName })
 	if ours || err != nil {

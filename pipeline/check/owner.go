@@ -33,9 +33,9 @@ type ownerLevel struct {
 
 // ownerWalk compares the owners of a tree with a mapping.
 //
-// Directories are opened from their parents' handles, one name at a time, and never through a symbolic link or into
-// another mount; nothing else is opened. Of a directory a part is read at a time, so memory holds no more than the names in
-// one part for each level down.
+// Directories are opened from their parents' handles, one name at a time, and never through a
+// symbolic link or into another mount; nothing else is opened. Of a directory a part is read at a
+// time, so memory holds no more than the names in one part for each level down.
 type ownerWalk struct {
 	mapping     user.IdentityMapping // container -> disk
 	inNamespace bool

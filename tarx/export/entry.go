@@ -48,7 +48,8 @@ func (e *exporter) entry(dirfd int, base string) error {
 	}
 }
 
-// directory writes the directory that fd is open on and makes it the current one; fd is its to close. base ends in a slash.
+// directory writes the directory that fd is open on and makes it the current one; fd is its to
+// close. base ends in a slash.
 func (e *exporter) directory(base string, fd int, st *unix.Stat_t) error {
 	hdr, err := e.header(e.name(base), tarx.TypeDir, st, target{fd: fd})
 	if err == nil {

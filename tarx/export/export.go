@@ -20,36 +20,39 @@ import (
 
 // Options are the choices of an export. The zero value exports a tree as it is.
 type Options struct {
-	// Mapping turns the ids on disk back into the container's: it is the mapping that the tree was extracted with,
-	// container -> disk as this process sees it. Empty means identity. An id on disk that it lacks is refused.
+	// Mapping turns the ids on disk back into the container's: it is the mapping that the tree was
+	// extracted with, container -> disk as this process sees it. Empty means identity. An id on
+	// disk that it lacks is refused.
 	Mapping user.IdentityMapping
-	// Owner is the policy that the tree was extracted with. With OwnerRootless the ids in user.rootlesscontainers count,
-	// and that attribute is not exported.
+	// Owner is the policy that the tree was extracted with. With OwnerRootless the ids in
+	// user.rootlesscontainers count, and that attribute is not exported.
 	Owner tarx.OwnerPolicy
-	// InNamespace says that this process runs in a user namespace that lacks some of the host's ids. The kernel shows their
-	// files as owned by the overflow id (user_namespaces(7)). They are refused, rather than taken for nobody's. A group
-	// alone cannot be told apart like this.
+	// InNamespace says that this process runs in a user namespace that lacks some of the host's
+	// ids. The kernel shows their files as owned by the overflow id (user_namespaces(7)). They are
+	// refused, rather than taken for nobody's. A group alone cannot be told apart like this.
 	InNamespace bool
 }
 
 // LossSocket counts sockets, for which a tar stream has no type.
 const LossSocket tarx.LossKind = "sockets"
 
-// Tree writes the tree below root to w as a tar stream, POSIX.1-2001 (pax) where ustar does not suffice. root may have been
-// opened with O_PATH.
+// Tree writes the tree below root to w as a tar stream, POSIX.1-2001 (pax) where ustar does not
+// suffice. root may have been opened with O_PATH.
 //
-// "./" comes first, with the metadata of root itself; then everything in the bytewise order of the names as they stand in
-// the stream, where a directory's ends in a slash. Of a hard-link group the first name is the file and the others are links
-// to it. Modification times keep their nanoseconds, holes stay holes (GNU sparse format 1.0), extended attributes are
-// written as SCHILY.xattr records, security.capability in version 2. What cannot be written is counted in the report.
+// "./" comes first, with the metadata of root itself; then everything in the bytewise order of the
+// names as they stand in the stream, where a directory's ends in a slash. Of a hard-link group the
+// first name is the file and the others are links to it. Modification times keep their nanoseconds,
+// holes stay holes (GNU sparse format 1.0), extended attributes are written as SCHILY.xattr
+// records, security.capability in version 2. What cannot be written is counted in the report.
 //
-// The tree may be an attacker's who is changing it meanwhile: every entry is opened with O_PATH, from a directory to one name
-// in it, and looked at; only regular files and directories are then opened to be read, by that handle. Symbolic links are
-// never followed, mounts never entered. Memory is bounded: it holds parts of the listings of the directories on the way down,
-// and the first names of hard-link groups that are still incomplete, of which there may be linkMemory.
+// The tree may be an attacker's who is changing it meanwhile: every entry is opened with O_PATH,
+// from a directory to one name in it, and looked at; only regular files and directories are then
+// opened to be read, by that handle. Symbolic links are never followed, mounts never entered.
+// Memory is bounded: it holds parts of the listings of the directories on the way down, and the
+// first names of hard-link groups that are still incomplete, of which there may be linkMemory.
 //
-// On an error w has got a part of the stream, without the end-of-archive marker. Errors name the entry. ErrRefused is an id
-// outside the mapping, or what no header or bounded memory has room for.
+// On an error w has got a part of the stream, without the end-of-archive marker. Errors name the
+// entry. ErrRefused is an id outside the mapping, or what no header or bounded memory has room for.
 func Tree(ctx context.Context, w io.Writer, root *os.File, o Options) (*tarx.Report, error) {
 	e := exporter{
 		ctx:     ctx,
@@ -135,8 +138,8 @@ func (e *exporter) run(root *os.File) error {
 	return nil
 }
 
-// list reads the next part of the current directory's listing, if there is one. Listings of directories further up, which
-// can be read again, give way to it.
+// list reads the next part of the current directory's listing, if there is one. Listings of
+// directories further up, which can be read again, give way to it.
 func (e *exporter) list(top *handle.Level[level]) error {
 	l := &top.Data.list
 	e.listed -= l.size()

@@ -473,7 +473,8 @@ func TestExportRootless(t *testing.T) {
 	}
 }
 
-// Whoever controls the tree puts links where directories and files were, while it is being exported.
+// Whoever controls the tree puts links where directories and files were, while it is being
+// exported.
 func TestExportRace(t *testing.T) {
 	dir := t.TempDir()
 	const secret = "of the host"
@@ -506,7 +507,8 @@ func TestExportRace(t *testing.T) {
 			swap(fmt.Sprint(i), "x")
 			swap(fmt.Sprint("many/", i), "y")
 			swap(fmt.Sprint("many/", i), "z")
-			// A FIFO takes a writer that does not wait only where somebody has opened it to read it.
+			// A FIFO takes a writer that does not wait only where somebody has opened it to read
+			// it.
 			if fd, err := unix.Open(filepath.Join(dir, "root/many", fmt.Sprint(i)), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0); err == nil {
 				var st unix.Stat_t
 				if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
@@ -572,7 +574,8 @@ func TestExportUnreadable(t *testing.T) {
 	})
 }
 
-// Listings that do not fit are read in parts, and those further up are given up for the time being: the stream is the same.
+// Listings that do not fit are read in parts, and those further up are given up for the time being:
+// the stream is the same.
 func TestExportLargeDirectories(t *testing.T) {
 	dir := t.TempDir()
 	rnd := rand.New(rand.NewPCG(1, 2))

@@ -9,8 +9,8 @@ import (
 // maxExtents keeps the map of a sparse file well below the mebibyte at which readers refuse it.
 const maxExtents = 1 << 14
 
-// extents finds the parts of a file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE). Of a file with more than
-// limit, the smallest holes are taken for data.
+// extents finds the parts of a file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE). Of a file
+// with more than limit, the smallest holes are taken for data.
 func extents(fd int, size int64, limit int) ([]tarx.Extent, error) {
 	parts := []tarx.Extent{} // not nil: a file that is one hole has none
 	gap := int64(0)

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dirName is the name of a directory: what it adds to that of the one above, so that names of any depth share what they begin
-// with.
+// dirName is the name of a directory: what it adds to that of the one above, so that names of any
+// depth share what they begin with.
 type dirName struct {
 	up   *dirName
 	name string // ending in a slash; empty for the root

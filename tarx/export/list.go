@@ -11,13 +11,15 @@ import (
 )
 
 var (
-	// listingMax is how many bytes one part of a listing may take, and listedMax all those that are held at once. A
-	// directory with more names is read several times, and each time the next names in order are kept.
+	// listingMax is how many bytes one part of a listing may take, and listedMax all those that are
+	// held at once. A directory with more names is read several times, and each time the next names
+	// in order are kept.
 	listingMax = 16 << 20
 	listedMax  = 24 << 20
 )
 
-// listing is a part of a directory's listing, in the order of the stream, in which the names of directories end in a slash.
+// listing is a part of a directory's listing, in the order of the stream, in which the names of
+// directories end in a slash.
 type listing struct {
 	names   []byte // with that slash
 	entries []span

@@ -19,7 +19,8 @@ const (
 	xattrsMax = 1 << 20
 )
 
-// target is where an entry's extended attributes are found: by a handle, or by the path of one that was opened with O_PATH.
+// target is where an entry's extended attributes are found: by a handle, or by the path of one that
+// was opened with O_PATH.
 type target struct {
 	fd   int // -1: there is none
 	path string
@@ -41,9 +42,9 @@ func (t target) get(name string, buf []byte) (int, error) {
 	return unix.Getxattr(t.path, name, buf)
 }
 
-// xattrs adds the extended attributes to hdr. With OwnerRootless it sets the owner also. The second name of a file repeats
-// only its capabilities: readers that change the owner through every name, as Docker does, thereby clear them, and set them
-// again from there.
+// xattrs adds the extended attributes to hdr. With OwnerRootless it sets the owner also. The second
+// name of a file repeats only its capabilities: readers that change the owner through every name,
+// as Docker does, thereby clear them, and set them again from there.
 func (e *exporter) xattrs(hdr *tarx.OutHeader, t target) error {
 	if e.xbuf == nil {
 		e.xbuf = make([]byte, 2*xattrMax)
@@ -119,9 +120,10 @@ func (e *exporter) keeps(name string, t target) (loss tarx.LossKind, keep bool) 
 	return tarx.LossXattr, false
 }
 
-// capability turns a version 3 attribute of the container's root into version 2, which is what it means inside
-// (capabilities(7), "Namespaced file capabilities"; struct vfs_ns_cap_data of linux/capability.h). It returns nil for
-// another root's, which gives the container no capabilities.
+// capability turns a version 3 attribute of the container's root into version 2, which is what it
+// means inside (capabilities(7), "Namespaced file capabilities"; struct vfs_ns_cap_data of
+// linux/capability.h). It returns nil for another root's, which gives the container no
+// capabilities.
 func (e *exporter) capability(name string, v []byte) []byte {
 	if len(v) != tarx.VfsCapLen3 || binary.LittleEndian.Uint32(v)&tarx.VfsCapMask != tarx.VfsCapRevision3 {
 		return v

@@ -15,7 +15,8 @@ import (
 	"ocibundle/tests/testenv"
 )
 
-// A stack of any depth takes a bounded number of descriptors, and comes back to the same directories where they were left.
+// A stack of any depth takes a bounded number of descriptors, and comes back to the same
+// directories where they were left.
 func TestStack(t *testing.T) {
 	dir := t.TempDir()
 	const depth = 3 * stackOpen
@@ -66,8 +67,8 @@ func openFDs(t *testing.T) int {
 	return len(list)
 }
 
-// Somebody moves the directory that is being walked through to a place outside: ".." leads there, and nothing there may be
-// taken for the tree's.
+// Somebody moves the directory that is being walked through to a place outside: ".." leads there,
+// and nothing there may be taken for the tree's.
 func TestStackChecksParents(t *testing.T) {
 	dir := t.TempDir()
 	testenv.Must(t, os.MkdirAll(filepath.Join(dir, "outside"), 0o755))
@@ -121,8 +122,9 @@ func TestOpenSameMount(t *testing.T) {
 
 const ownerEnv = "OCIBUNDLE_TEST_OWNERS"
 
-// What a process in a user namespace may do with a file tells whether the namespace has the file's owner, where its number
-// does not: to read what the mode forbids (EACCES), and to read without a trace what it does not (EPERM).
+// What a process in a user namespace may do with a file tells whether the namespace has the file's
+// owner, where its number does not: to read what the mode forbids (EACCES), and to read without a
+// trace what it does not (EPERM).
 func TestOwnerMapped(t *testing.T) {
 	if dir := os.Getenv(ownerEnv); dir != "" {
 		ownersInside(t, dir)

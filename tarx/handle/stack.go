@@ -13,9 +13,10 @@ const stackOpen = 32
 // ErrMoved is the error where a directory that was closed for the time being is not found again.
 var ErrMoved = errors.New("the directory was moved meanwhile")
 
-// Stack is a walk down a tree that may be of any depth and somebody else's: the directories from the top to the current one,
-// of which a bounded number is held open. Those further up are closed and found again through "..", where that still leads to
-// the same directory. The zero value is an empty one.
+// Stack is a walk down a tree that may be of any depth and somebody else's: the directories from
+// the top to the current one, of which a bounded number is held open. Those further up are closed
+// and found again through "..", where that still leads to the same directory. The zero value is an
+// empty one.
 type Stack[T any] struct {
 	levels []Level[T]
 	open   int // the first index of levels that is open; all after it are open too
@@ -39,13 +40,15 @@ func (s *Stack[T]) Data(i int) *T { return &s.levels[i].Data }
 // Current is the current directory. It is open.
 func (s *Stack[T]) Current() *Level[T] { return &s.levels[len(s.levels)-1] }
 
-// Enter makes the directory that fd is open on, a child of the current one, the current one. fd is the stack's to close.
+// Enter makes the directory that fd is open on, a child of the current one, the current one. fd is
+// the stack's to close.
 func (s *Stack[T]) Enter(fd int, data T) {
 	if len(s.levels)-s.open >= stackOpen {
 		far := &s.levels[s.open]
 		var st unix.Stat_t
 		offset, err := unix.Seek(far.FD, 0, io.SeekCurrent)
-		// Where this fails, the directory stays open: one descriptor more is better than not finding it again.
+		// Where this fails, the directory stays open: one descriptor more is better than not
+		// finding it again.
 		if err == nil && unix.Fstat(far.FD, &st) == nil {
 			unix.Close(far.FD)
 			far.FD, far.dev, far.ino, far.offset = -1, st.Dev, st.Ino, offset
@@ -55,8 +58,8 @@ func (s *Stack[T]) Enter(fd int, data T) {
 	s.levels = append(s.levels, Level[T]{FD: fd, Data: data})
 }
 
-// Leave makes the directory above the current one the current one, and returns the one it leaves, still open, for the caller
-// to close. After an error nothing has changed.
+// Leave makes the directory above the current one the current one, and returns the one it leaves,
+// still open, for the caller to close. After an error nothing has changed.
 func (s *Stack[T]) Leave() (Level[T], error) {
 	n := len(s.levels)
 	last := s.levels[n-1]

@@ -16,17 +16,18 @@ import (
 // ErrMount is what [All] reports of a mount point that it met.
 var ErrMount = errors.New("is a mount point")
 
-// All removes the entry called name of the directory that parent is open on, and everything below it. Where there is no such
-// entry, there is nothing to do.
+// All removes the entry called name of the directory that parent is open on, and everything below
+// it. Where there is no such entry, there is nothing to do.
 //
-// Promise: every step is taken from an open directory to one name in it, so that nobody who renames or replaces things
-// meanwhile can make it remove something outside the tree. A symbolic link is removed, not followed. A mount point is left
-// as it is and reported as [ErrMount]; what lies beside it is still removed. Directories that the caller owns but cannot
-// read, search or write are made accessible first. Trees of any depth take a bounded number of file descriptors, and
+// Promise: every step is taken from an open directory to one name in it, so that nobody who renames
+// or replaces things meanwhile can make it remove something outside the tree. A symbolic link is
+// removed, not followed. A mount point is left as it is and reported as [ErrMount]; what lies
+// beside it is still removed. Directories that the caller owns but cannot read, search or write are
+// made accessible first. Trees of any depth take a bounded number of file descriptors, and
 // directories of any size take bounded memory.
 //
-// It carries on after an error and returns the first, which is an [*fs.PathError] whose path begins with name.
-// parent itself is neither changed nor closed.
+// It carries on after an error and returns the first, which is an [*fs.PathError] whose path begins
+// with name. parent itself is neither changed nor closed.
 func All(parent int, name string) error {
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return &fs.PathError{Op: "remove", Path: name, Err: unix.EINVAL}
@@ -38,8 +39,8 @@ func All(parent int, name string) error {
 	return r.walk()
 }
 
-// Children empties the directory that dir is open on, as [All] does, except the entries called keep, and leaves the directory
-// itself as it is. Paths in errors begin below it.
+// Children empties the directory that dir is open on, as [All] does, except the entries called
+// keep, and leaves the directory itself as it is. Paths in errors begin below it.
 func Children(dir int, keep ...string) error {
 	fd, err := handle.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC) // an offset of its own
 	if err != nil {
@@ -50,8 +51,8 @@ func Children(dir int, keep ...string) error {
 	return r.walk()
 }
 
-// removePasses limits how often one directory is read anew because it was not empty at the end: some filesystems skip entries
-// when others go, and somebody may be creating files all the while.
+// removePasses limits how often one directory is read anew because it was not empty at the end:
+// some filesystems skip entries when others go, and somebody may be creating files all the while.
 const removePasses = 64
 
 // remover is a walk in progress.
@@ -101,7 +102,8 @@ func (r *remover) current() *level {
 	return &r.stack.Current().Data
 }
 
-// fail notes the first error. The path is that of name in the current directory; of a very deep one only the end is kept.
+// fail notes the first error. The path is that of name in the current directory; of a very deep one
+// only the end is kept.
 func (r *remover) fail(op, name string, err error) {
 	if d := r.current(); d != nil {
 		d.kept = true
@@ -129,7 +131,8 @@ func (r *remover) dirfd() int {
 	return r.parent
 }
 
-// unlock gives the caller access to the current directory, once. A directory above the tree is not ours to change.
+// unlock gives the caller access to the current directory, once. A directory above the tree is not
+// ours to change.
 func (r *remover) unlock() bool {
 	d := r.current()
 	if d == nil || d.opened || d.top {
@@ -154,8 +157,9 @@ func (r *remover) unlink(name string, flags int) error {
 	return err
 }
 
-// removeFile removes the entry name of the current directory, unless that may be a directory, which it reports. (Linux says
-// EISDIR of one, POSIX and some filesystems EPERM; immutable files give that too.)
+// removeFile removes the entry name of the current directory, unless that may be a directory, which
+// it reports. (Linux says EISDIR of one, POSIX and some filesystems EPERM; immutable files give
+// that too.)
 func (r *remover) removeFile(name string) (isDir bool) {
 	switch err := r.unlink(name, 0); err {
 	case nil:
@@ -211,8 +215,8 @@ func (r *remover) openDir(name string) (int, error) {
 	return handle.Reopen(h, flags&^unix.O_NOFOLLOW)
 }
 
-// read removes what the next part of the current directory lists and notes the directories in it. It reports false at the
-// end.
+// read removes what the next part of the current directory lists and notes the directories in it.
+// It reports false at the end.
 func (r *remover) read(d *handle.Level[level]) bool {
 	if r.buf == nil {
 		r.buf = make([]byte, 32<<10)
@@ -241,8 +245,8 @@ func (r *remover) read(d *handle.Level[level]) bool {
 	return true
 }
 
-// leave removes the current directory, which has been read to its end, and returns to the one above. It reports false where
-// that one cannot be found again.
+// leave removes the current directory, which has been read to its end, and returns to the one
+// above. It reports false where that one cannot be found again.
 func (r *remover) leave() bool {
 	d, err := r.stack.Leave()
 	if err != nil {

@@ -33,7 +33,8 @@ func modes(t *testing.T) []mode {
 	all := func(*node) bool { return true }
 	return []mode{
 		{"none", []string{"--remap", "none"}, nil, testenv.Dir(t), mayHold{Devices: true, Trusted: true, HugeIDs: true}, all},
-		{"explicit", []string{"--uidmap", "0:300000:1000", "--uidmap", "1000:500000:64536", "--gidmap", "0:400000:65536"}, nil, testenv.Dir(t),
+		{"explicit", []string{"--uidmap", "0:300000:1000", "--uidmap", "1000:500000:64536", "--gidmap", "0:400000:65536",
+			"--devices", "create"}, nil, testenv.Dir(t),
 			mayHold{Devices: true, Trusted: true}, all},
 		{"subid", []string{"--remap", "subid"}, u, u.Home, mayHold{}, all},
 		{"self", []string{"--remap", "self"}, u, u.Home, mayHold{}, func(n *node) bool {
@@ -107,8 +108,8 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// Holes come back as holes, whatever the size of the file. (Where exactly they are may differ: extraction looks for them
-// in what it has in hand.)
+// Holes come back as holes, whatever the size of the file. (Where exactly they are may differ:
+// extraction looks for them in what it has in hand.)
 func TestHoles(t *testing.T) {
 	const size = 5 << 30
 	dir := testenv.Dir(t)
@@ -162,7 +163,8 @@ func TestHoles(t *testing.T) {
 	}
 }
 
-// What `docker export` writes comes back, and Docker makes the same container of what export writes.
+// What `docker export` writes comes back, and Docker makes the same container of what export
+// writes.
 func TestDocker(t *testing.T) {
 	engine, _ := testenv.RedisContainer(t)
 	path := testenv.RedisExport(t)

@@ -18,8 +18,8 @@ type mayHold struct {
 	HugeIDs bool
 }
 
-// randomStream makes a stream of a container's filesystem: every parent has an entry, no name comes twice, and everything
-// in it can be kept.
+// randomStream makes a stream of a container's filesystem: every parent has an entry, no name comes
+// twice, and everything in it can be kept.
 func randomStream(t *testing.T, seed uint64, may mayHold) []byte {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, seed))

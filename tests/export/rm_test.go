@@ -56,7 +56,8 @@ func gone(t *testing.T, path string) {
 	}
 }
 
-// rm removes files of subordinate ids, which the user's own rm -rf cannot, and directories without any permission.
+// rm removes files of subordinate ids, which the user's own rm -rf cannot, and directories without
+// any permission.
 func TestRemove(t *testing.T) {
 	for _, m := range modes(t) {
 		a, b := m.bundle(t, "a"), m.bundle(t, "b")
@@ -134,8 +135,8 @@ func TestRemoveRefuses(t *testing.T) {
 	}
 }
 
-// A bundle whose container runs is not removed, whoever runs it: the container's processes are in a user namespace of
-// their own, which not everybody may look into.
+// A bundle whose container runs is not removed, whoever runs it: the container's processes are in a
+// user namespace of their own, which not everybody may look into.
 func TestRemoveRunning(t *testing.T) {
 	runc := testenv.NeedTool(t, "runc")
 	for _, m := range modes(t) {
@@ -211,7 +212,8 @@ func TestRemoveRunning(t *testing.T) {
 	}
 }
 
-// In a user namespace the files of users outside of it look like nobody's. They are not exported as such.
+// In a user namespace the files of users outside of it look like nobody's. They are not exported as
+// such.
 func TestForeignOwner(t *testing.T) {
 	m := modes(t)[2]
 	dir := m.bundle(t, "a")

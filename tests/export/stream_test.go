@@ -18,8 +18,8 @@ func tarCommand(t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), "tar", append([]string{"--xattrs", "--xattrs-include=*", "--numeric-owner", "--format=pax"}, args...)...)
 }
 
-// bundleTree is a bundle's directory as root sees it. The directory itself, and when the config was written, are not the
-// stream's.
+// bundleTree is a bundle's directory as root sees it. The directory itself, and when the config was
+// written, are not the stream's.
 func bundleTree(t *testing.T, dir string) tree {
 	t.Helper()
 	all := readTree(t, strings.NewReader(testenv.Output(t, tarCommand(t, "-c", "-C", dir, "--sort=name", "."))))
@@ -31,8 +31,8 @@ func bundleTree(t *testing.T, dir string) tree {
 	})
 }
 
-// unpack has GNU tar, as root, make a directory of a stream. It needs --delay-directory-restore for the times of
-// directories where not all that is in one stands together, as in the random streams.
+// unpack has GNU tar, as root, make a directory of a stream. It needs --delay-directory-restore for
+// the times of directories where not all that is in one stands together, as in the random streams.
 func unpack(t *testing.T, stream []byte, flags ...string) string {
 	t.Helper()
 	dir := testenv.Dir(t)
@@ -42,7 +42,8 @@ func unpack(t *testing.T, stream []byte, flags ...string) string {
 	return dir
 }
 
-// What root's tar makes of `ocibundle -o -` is what `ocibundle -o DIR` makes, whoever runs it and whatever the mapping.
+// What root's tar makes of `ocibundle -o -` is what `ocibundle -o DIR` makes, whoever runs it and
+// whatever the mapping.
 func TestStream(t *testing.T) {
 	all := modes(t)
 	check := func(what string, m mode, stream func() io.Reader, unpackFlags ...string) {
@@ -75,7 +76,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// Names that lead through symlinks, parents that nobody names, several names for one file, entries that come twice.
+// Names that lead through symlinks, parents that nobody names, several names for one file, entries
+// that come twice.
 func TestStreamNames(t *testing.T) {
 	var in bytes.Buffer
 	tw := tar.NewWriter(&in)
