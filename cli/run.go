@@ -66,14 +66,6 @@ func (p *program) run(args []string) error {
 	return app.Run(args)
 }
 
-// checkRoom refuses to begin where the limits of the process are too narrow. To say its version the program needs little.
-func (p *program) checkRoom() error {
-	if p.rec.is("version") || p.rec.is("help") {
-		return nil
-	}
-	return host.CheckRoom()
-}
-
 // enter is userns.Enter for a run that signals end. In the outer process it returns
 // the inner one's status once that has ended.
 func (p *program) enter(r userns.Request) (userns.State, error) {
