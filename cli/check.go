@@ -13,7 +13,10 @@ import (
 )
 
 func (p *program) checkCommand() *command {
-	flags := []*flagDef{{names: []string{"json"}, usage: "print the findings as a JSON object"}}
+	flags := []*flagDef{
+		{names: []string{"json"}, usage: "print the findings as a JSON object"},
+		{names: []string{"runtime"}, value: "slurm", usage: "also say what would stop a job of Slurm's (srun --container)"},
+	}
 	return &command{name: "check", arguments: "DIR", usage: "say what would stop a bundle from running", flags: flags, run: p.check}
 }
 
@@ -52,12 +55,16 @@ func (p *program) check(dirs []string) error {
 	if len(dirs) != 1 {
 		return usagef("%d bundles were named, not one", len(dirs)).hint("ocibundle check DIR")
 	}
+	runtime, given := p.rec.last("runtime")
+	if given && runtime != "slurm" {
+		return usagef("--runtime %q is not supported", runtime).hint("without --runtime, what stops any runtime is said; --runtime slurm adds what stops a job of Slurm's")
+	}
 	// Files of subordinate ids can be seen only where those ids are.
 	ids, err := p.enter(userns.Request{Mode: userns.ModeWidest})
 	if err != nil {
 		return err
 	}
-	found, err := check.Bundle(p.signals.gently(), check.Config{Dir: dirs[0], IDs: ids})
+	found, err := check.Bundle(p.signals.gently(), check.Config{Dir: dirs[0], IDs: ids, Slurm: runtime == "slurm"})
 	if err != nil {
 		p.explain(err, ids)
 		return err
@@ -115,6 +122,8 @@ var findingHints = map[string]string{
 	specedit.FindingGroups:        "ocibundle edit DIR --remove /process/user/additionalGids, or run it with crun",
 	specedit.FindingCgroup:        "ocibundle edit DIR --remove PTR takes the limit out",
 	specedit.FindingUserNamespace: "make the bundle as the user who is to run it: --remap subid or --remap self",
+	check.FindingSlurmNetwork:     "ocibundle edit DIR --net host",
+	check.FindingSlurmSource:      "name a directory that all nodes share, or make one on each of them",
 	check.FindingConfig:           "ocibundle spec > DIR/config.json writes a new one",
 	check.FindingRootfs:           "ocibundle edit DIR --set /root/path=rootfs names the bundle's own",
 	check.FindingMountLink:        "ocibundle edit DIR --set /mounts/N/destination=PATH names what the link leads to",

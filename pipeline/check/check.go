@@ -30,6 +30,8 @@ type Config struct {
 	// Start looks only at what the command needs to start, which takes some milliseconds: mounts, the working directory,
 	// the command and its interpreters.
 	Start bool
+	// Slurm says that it is to run as a job of Slurm's: as an ordinary user without control groups, on every node.
+	Slurm bool
 }
 
 // The codes of what Check finds beside those of [specedit.Inspect].
@@ -58,6 +60,8 @@ const (
 	FindingMore         = "more"               // there is more than is listed
 	FindingParent       = "parent"             // a directory above the bundle that the container's root may not search
 	FindingForbidden    = "userns-unavailable" // the caller can have no user namespace
+	FindingSlurmNetwork = "slurm-network"      // a network in which Slurm and the other nodes are not
+	FindingSlurmSource  = "slurm-source"       // a bind source that no two nodes share
 )
 
 // Bundle says what would stop a bundle from running, in the order of config.json, the rootfs, the host. No finding is no
@@ -91,7 +95,7 @@ func look(ctx context.Context, c Config) ([]specedit.Finding, error) {
 	}
 	defer dir.Close()
 	k := &checker{
-		ids: c.IDs, dir: dir, start: c.Start,
+		ids: c.IDs, dir: dir, start: c.Start, slurm: c.Slurm,
 		// In the namespace that Enter makes, everybody is root.
 		ordinary: c.IDs.InNamespace || os.Geteuid() != 0,
 	}
@@ -106,6 +110,7 @@ type checker struct {
 	ids      userns.State
 	ordinary bool // the caller is an ordinary user
 	start    bool // see Config
+	slurm    bool
 	dir      *os.File
 	found    []specedit.Finding
 
@@ -172,6 +177,9 @@ func (k *checker) run(ctx context.Context) error {
 	if !k.start {
 		k.checkHost()
 	}
+	if k.slurm {
+		k.checkSlurm()
+	}
 	if rootErr != nil || !k.isRoot() {
 		return nil
 	}
@@ -194,11 +202,11 @@ func (k *checker) run(ctx context.Context) error {
 
 // inspect reads the config and looks at it by itself.
 func (k *checker) inspect(text []byte) {
-	known := specedit.Host{Rootless: k.ordinary, CgroupV2: host.UnifiedCgroups()}
+	known := specedit.Host{Rootless: k.ordinary || k.slurm, CgroupV2: host.UnifiedCgroups()}
 	if k.ordinary {
 		known.HardLimits = host.HardLimits()
 	}
-	known.CgroupDelegated = known.CgroupV2 && delegated()
+	known.CgroupDelegated = known.CgroupV2 && !k.slurm && delegated()
 	var found []specedit.Finding
 	k.spec, found = specedit.Inspect(text, known)
 	if k.start {

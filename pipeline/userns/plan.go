@@ -1,6 +1,7 @@
 package userns
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -116,108 +117,111 @@ func total(ranges []idRange) (n int64) {
 // attempt is one way to do what was asked; decide lists them from best to worst.
 type attempt struct {
 	state State
-	lacks string // what is lost this way, for a note
+	lost  string // what is lost this way, for a note
 }
 
 func (a attempt) note(failed error) []string {
-	if a.lacks == "" {
+	if a.lost == "" {
 		return nil
 	}
-	return []string{a.lacks + ": " + failed.Error()}
+	return []string{a.lost + ": " + failed.Error()}
 }
 
 // decide chooses the mapping. Where several attempts are returned, the next one is for when the kernel or a helper
 // refuses the one before.
 func decide(c caller, r Request) ([]attempt, error) {
-	root := c.uid == 0
 	mode := c.mode(r)
-	wide, notes := c.wide()
-	own := c.own()
-
-	// here is the State without a namespace: ids are written as the caller sees them.
-	here := func(host user.IdentityMapping) State { return withCapRoot(State{Mode: mode, Host: host, Disk: host}) }
-	// inside is the State in a namespace with the ids ns.
-	inside := func(host, ns user.IdentityMapping) (State, error) {
-		s := State{Mode: mode, InNamespace: true, Host: host, Namespace: ns, Notes: notes}
-		var err error
-		s.Disk, err = s.ToDisk(host)
-		return withCapRoot(s), err
+	if c.uid != 0 {
+		return c.asUser(mode, r)
 	}
-	// best lists what serves a caller who can do without a namespace, widest first.
-	best := func(host user.IdentityMapping, lacks string) ([]attempt, error) {
-		namespaces := []user.IdentityMapping{wide, own}
-		if c.missing() != nil {
-			namespaces = namespaces[1:]
-		}
-		var out []attempt
-		for _, ns := range namespaces {
-			s, err := inside(host, ns)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, attempt{state: s})
-		}
-		return append(out, attempt{here(host), lacks}), nil
+	s, err := c.asRoot(mode, r)
+	if err != nil {
+		return nil, err
 	}
+	return []attempt{{state: withCapRoot(s)}}, nil
+}
 
+// asRoot is the State of root, who needs neither a helper nor a namespace to write any id that exists here.
+func (c caller) asRoot(mode Mode, r Request) (s State, err error) {
+	s.Mode = mode
 	switch mode {
+	case ModeWidest:
 	case ModeNone:
-		if !root {
-			return nil, &Error{Kind: KindNeedsRoot}
-		}
-		s := State{Mode: mode}
 		if c.bounded {
 			s.Disk = user.IdentityMapping{UIDMaps: identity(c.uids), GIDMaps: identity(c.gids)}
 		}
-		return []attempt{{state: s}}, nil
-
-	case ModeWidest:
-		if root {
-			return []attempt{{state: State{Mode: mode}}}, nil
-		}
-		return best(user.IdentityMapping{}, "")
-
+		return s, nil
 	case ModeSelf:
-		if root {
-			return []attempt{{state: here(own)}}, nil
-		}
-		return best(own, "no user namespace, so file capabilities cannot be kept")
-
+		s.Host = c.own()
 	case ModeSubid:
-		if root { // needs no helper: it may write any map
-			if err := c.noRange(); err != nil {
-				return nil, err
-			}
-			s := here(wide)
-			s.Notes = notes
-			return []attempt{{state: s}}, nil
+		err = c.noRange()
+		s.Host, s.Notes = c.wide()
+	case ModeExplicit:
+		if s.Host, err = r.maps(); err == nil {
+			err = checkWithin("uid", s.Host.UIDMaps, c.uids, "mapped in this user namespace")
 		}
+		if err == nil {
+			err = checkWithin("gid", s.Host.GIDMaps, c.gids, "mapped in this user namespace")
+		}
+	default:
+		err = fmt.Errorf("unknown ownership mode %q", mode)
+	}
+	s.Disk = s.Host // as the caller sees them
+	return s, err
+}
+
+// asUser lists the attempts of an ordinary user, who writes other ids than its own only in a namespace.
+func (c caller) asUser(mode Mode, r Request) ([]attempt, error) {
+	switch mode {
+	case ModeNone:
+		return nil, &Error{Kind: KindNeedsRoot}
+	case ModeWidest:
+		return c.best(mode, user.IdentityMapping{}, "")
+	case ModeSelf:
+		return c.best(mode, c.own(), "no user namespace, so file capabilities cannot be kept")
+	case ModeSubid:
 		if err := c.missing(); err != nil {
 			return nil, err
 		}
-		s, err := inside(wide, wide)
-		return []attempt{{state: s}}, err
-
+		wide, _ := c.wide()
+		return c.inside(mode, wide, wide)
 	case ModeExplicit:
 		host, err := r.maps()
 		if err != nil {
 			return nil, err
 		}
-		if root {
-			if err := checkWithin("uid", host.UIDMaps, c.uids, "mapped in this user namespace"); err != nil {
-				return nil, err
-			}
-			if err := checkWithin("gid", host.GIDMaps, c.gids, "mapped in this user namespace"); err != nil {
-				return nil, err
-			}
-			return []attempt{{state: here(host)}}, nil
-		}
-		return c.explicit(host, own, wide, inside)
+		return c.explicit(host)
 	}
 	return nil, fmt.Errorf("unknown ownership mode %q", mode)
 }
 
-// mode is the one that r asks for, auto being settled.
+// inside is a State in a namespace with the ids ns.
+func (c caller) inside(mode Mode, host, ns user.IdentityMapping) ([]attempt, error) {
+	_, notes := c.wide()
+	s := State{Mode: mode, InNamespace: true, Host: host, Namespace: ns, Notes: notes}
+	var err error
+	s.Disk, err = s.ToDisk(host)
+	return []attempt{{state: withCapRoot(s)}}, err
+}
+
+// best lists what serves a caller who can do without a namespace, widest first.
+func (c caller) best(mode Mode, host user.IdentityMapping, lost string) (out []attempt, err error) {
+	wide, _ := c.wide()
+	namespaces := []user.IdentityMapping{wide, c.own()}
+	if c.missing() != nil {
+		namespaces = namespaces[1:]
+	}
+	for _, ns := range namespaces {
+		a, err := c.inside(mode, host, ns)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a...)
+	}
+	return append(out, attempt{withCapRoot(State{Mode: mode, Host: host, Disk: host}), lost}), nil
+}
+
+// mode is the one that r asks for, auto resolved.
 func (c caller) mode(r Request) Mode {
 	switch {
 	case r.Mode != "" && r.Mode != ModeAuto:
@@ -278,23 +282,20 @@ func headers(c caller, r Request) (State, error) {
 }
 
 // explicit is ModeExplicit for an ordinary user: its own id needs no range and no helper, everything else does.
-func (c caller) explicit(host, own, wide user.IdentityMapping, inside func(host, ns user.IdentityMapping) (State, error)) ([]attempt, error) {
-	ns := wide
-	if c.missing() != nil {
-		ns = own
+func (c caller) explicit(host user.IdentityMapping) ([]attempt, error) {
+	ns, _ := c.wide()
+	missing := c.missing()
+	if missing != nil {
+		ns = c.own()
 	}
 	err := checkWithin("uid", host.UIDMaps, parents(ns.UIDMaps), c.name+"'s own id or in its range in "+subuidFile)
 	if err == nil {
 		err = checkWithin("gid", host.GIDMaps, parents(ns.GIDMaps), c.name+"'s own id or in its range in "+subgidFile)
 	}
 	if err != nil {
-		if missing := c.missing(); missing != nil {
-			return nil, missing // the cause, rather than what follows from it
-		}
-		return nil, err
+		return nil, cmp.Or(missing, err) // the cause, rather than what follows from it
 	}
-	s, err := inside(host, ns)
-	return []attempt{{state: s}}, err
+	return c.inside(ModeExplicit, host, ns)
 }
 
 // wide is the largest mapping that the caller's ranges make.

@@ -468,7 +468,7 @@ func TestBroken(t *testing.T) {
 		{name: "SELinux", config: func(d document) { d.process()["selinuxLabel"] = "a:b:c:d" }, want: []string{"security-module /process/selinuxLabel"}, runc: unasked},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := h.bundle(t, in)
+			dir := h.bundle(t, in, "--template", "runc")
 			if tt.config != nil {
 				change(t, dir, tt.config)
 			}
