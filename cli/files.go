@@ -19,7 +19,7 @@ type files struct {
 
 // ReadFile reads the file called name for a flag; "-" is standard input.
 func (f *files) ReadFile(flag, name string) ([]byte, error) {
-	const limit = 64 << 20
+	const limit = 16 << 20
 	r := os.Stdin
 	if name == "-" {
 		if f.stdin != "" {

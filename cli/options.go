@@ -2,7 +2,10 @@ package cli
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -12,6 +15,7 @@ import (
 	"ocibundle/pipeline"
 	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
+	"ocibundle/specedit"
 	"ocibundle/tarx"
 )
 
@@ -50,6 +54,7 @@ var (
 		{names: []string{"no-xattrs"}, category: catOwnership, usage: "leave extended attributes out"},
 		templateFlag,
 		imageConfigFlag,
+		{names: []string{"resolv"}, value: "auto|host|none|FILE", category: catSpec, usage: "what names are resolved with: the host's hosts and resolv.conf, or FILE as resolv.conf"},
 		{names: []string{"absolute-root"}, category: catSpec, usage: "write root.path absolute, as ctr run --config needs it"},
 		{names: []string{"json"}, category: catOutput, usage: "print a JSON object about what was done"},
 		{names: []string{"quiet", "q"}, category: catOutput, usage: "no warnings"},
@@ -103,9 +108,13 @@ func readOptions(rec *record) (*options, error) {
 		}
 		o.stream = true
 	}
+	var err error
 	o.config = pipeline.Config{Output: out, Force: rec.is("force"), Sync: rec.is("sync"), AbsoluteRoot: rec.is("absolute-root")}
 	if v, ok := rec.last("input"); ok {
 		o.input = v
+	}
+	if o.config.Spec.Resolv, err = readResolv(rec); err != nil {
+		return nil, err
 	}
 	o.config.Image = rec.is("image")
 	if v, ok := rec.last("platform"); ok {
@@ -158,6 +167,33 @@ func readOptions(rec *record) (*options, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+// readResolv reads --resolv.
+func readResolv(rec *record) (specedit.Resolv, error) {
+	v, ok := rec.last("resolv")
+	switch v {
+	case "auto":
+		return specedit.ResolvAuto, nil
+	case "host", "none":
+		return specedit.Resolv(v), nil
+	case "":
+		if ok {
+			return "", usagef("--resolv needs a value").hint("--resolv is one of auto, host, none, or a file")
+		}
+		return specedit.ResolvAuto, nil
+	}
+	file, err := filepath.Abs(v)
+	if err == nil {
+		var info os.FileInfo
+		if info, err = os.Stat(file); err == nil && !info.Mode().IsRegular() {
+			err = errors.New("it is not a regular file")
+		}
+	}
+	if err != nil {
+		return "", &usageError{msg: fmt.Sprintf("--resolv %q", v), err: err, hints: []string{"--resolv is one of auto, host, none, or a file"}}
+	}
+	return specedit.Resolv(file), nil
 }
 
 // checkStream refuses flags that mean nothing where the bundle is a stream.

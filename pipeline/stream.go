@@ -62,7 +62,7 @@ func Stream(ctx context.Context, c Source, w io.Writer) (_ *Result, err error) {
 		return nil, err
 	}
 	defer in.Close()
-	out := rewrite.New(w, "rootfs/", []string{"etc/passwd", "etc/group"}, o)
+	out := rewrite.New(w, "rootfs/", []string{"etc/passwd", "etc/group", "etc/hosts", "etc/resolv.conf"}, o)
 	defer func() {
 		if err != nil {
 			out.Abort() // the error that counts is the one there was

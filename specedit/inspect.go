@@ -101,7 +101,7 @@ func inspect(spec *specs.Spec, d *Doc) (found []Finding) {
 			case i > 1:
 				at = jsontree.Pointer("process", "user", "additionalGids", strconv.Itoa(i-2))
 			}
-			if id > 1<<31-1 {
+			if id > 1<<31-1 && len(found) < maxFaults {
 				add(FindingUnmappedID, at, "is %d, and runtimes take ids up to %d", id, 1<<31-1)
 			}
 		}

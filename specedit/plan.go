@@ -26,6 +26,8 @@ type Plan struct {
 	RootPath string
 	// Edits are applied in order.
 	Edits []Edit
+	// Resolv is what the container resolves names with.
+	Resolv Resolv
 
 	notes []string // of the last Check or Build
 }
@@ -82,6 +84,9 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	}
 	if err := d.checkUser(); err != nil {
 		return nil, err
+	}
+	if err := d.resolv(p.Resolv, p.Base == nil && p.Template != TemplateRunc); err != nil {
+		return nil, Blame("", err)
 	}
 	if err := d.settle(); err != nil {
 		return nil, err

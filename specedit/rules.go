@@ -243,6 +243,9 @@ func (c *checker) mapped(root *jsontree.Node) {
 			ids = n.List
 		}
 		for _, id := range ids {
+			if c.done() {
+				return
+			}
 			ranges := jsontree.Elements(linux.Member(k.mapping))
 			v, _ := strconv.ParseInt(id.Text, 10, 64)
 			if len(ranges) > 0 && !slices.ContainsFunc(ranges, func(e *jsontree.Node) bool { return inRange(e, v) }) {

@@ -31,6 +31,10 @@ type Host struct {
 	Mapping user.IdentityMapping
 	// Hostname is the container's host name in the docker template.
 	Hostname string
+	// Hosts and ResolvConf are the host's files of these names, UpstreamResolvConf one
+	// that has the name servers where ResolvConf has only a resolver on the loopback; ""
+	// where there is none.
+	Hosts, ResolvConf, UpstreamResolvConf string
 }
 
 // userNamespace tells whether the config has a user namespace of its own.

@@ -22,6 +22,10 @@ import (
 // reader needs to read one byte more, not the whole of what it is given.
 const MaxImageConfigSize = 16 << 20
 
+// maxValues bounds the values of a document: every one may become an edit, and an edit
+// goes through what is there. Engines write some hundred.
+const maxValues = 1 << 14
+
 // Kind says what ImageConfig took a document for.
 type Kind string
 
@@ -162,6 +166,9 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	root, err := jsontree.Parse(data, "")
 	if err != nil {
 		return nil, err
+	}
+	if root.Size() > maxValues {
+		return nil, fmt.Errorf("more than %d values", maxValues)
 	}
 	top, err := theOnlyObject(root)
 	if err != nil {

@@ -68,16 +68,29 @@ func (n *Node) SetMember(name string, v *Node) {
 
 // RemoveMember takes a member away and remembers who did, so that a missing
 // required member can be blamed on the right edit.
-func (n *Node) RemoveMember(name, by string) {
-	if _, ok := n.Obj[name]; !ok {
-		return
+func (n *Node) RemoveMember(name, by string) { n.RemoveMembers([]string{name}, by) }
+
+// RemoveMembers does so for several at once.
+func (n *Node) RemoveMembers(names []string, by string) {
+	before := len(n.Obj)
+	for _, name := range names {
+		if _, ok := n.Obj[name]; !ok {
+			continue
+		}
+		delete(n.Obj, name)
+		if n.Gone == nil {
+			n.Gone = map[string]string{}
+		}
+		n.Gone[name] = by
 	}
-	delete(n.Obj, name)
-	n.Keys = slices.DeleteFunc(n.Keys, func(k string) bool { return k == name })
-	if n.Gone == nil {
-		n.Gone = map[string]string{}
+	if len(n.Obj) < before {
+		n.Keys = slices.DeleteFunc(n.Keys, func(k string) bool { return n.Obj[k] == nil })
 	}
-	n.Gone[name] = by
+}
+
+// scalar tells strings, numbers and booleans.
+func (n *Node) scalar() bool {
+	return n.Kind == KindString || n.Kind == KindNumber || n.Kind == KindBool
 }
 
 // Str returns the text of a string node, and whether it is one.

@@ -15,6 +15,11 @@ import (
 // levels; the bound keeps a hostile file from exhausting the stack.
 const maxDepth = 200
 
+// MaxValues bounds the values of a document, and those that the copy and move
+// operations of its patches make. A config has some thousand; a value costs half a
+// kilobyte of memory, also one that is a byte of text.
+const MaxValues = 1 << 17
+
 // syntaxError is a JSON text that cannot be read, with the place in it.
 type syntaxError struct {
 	line, column int
@@ -65,14 +70,18 @@ func Parse(data []byte, by string) (*Node, error) {
 }
 
 type parser struct {
-	data []byte
-	by   string
-	dec  *json.Decoder
+	values int
+	data   []byte
+	by     string
+	dec    *json.Decoder
 }
 
 func (p *parser) value(depth int) (*Node, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("nested more than %d levels deep", maxDepth)
+	}
+	if p.values++; p.values > MaxValues {
+		return nil, fmt.Errorf("more than %d values", MaxValues)
 	}
 	start := p.dec.InputOffset()
 	tok, err := p.dec.Token()
@@ -123,7 +132,7 @@ func (p *parser) object(depth int) (*Node, error) {
 		}
 		name, ok := tok.(string)
 		if !ok {
-			return nil, fmt.Errorf("a member name is wanted, not %v", tok)
+			return nil, fmt.Errorf("expected a member name, not %v", tok)
 		}
 		if err := p.unicode(name, start); err != nil {
 			return nil, err

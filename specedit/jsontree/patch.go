@@ -2,6 +2,7 @@ package jsontree
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -105,7 +106,11 @@ func (t *Tree) Operate(o Operation) error {
 		if err != nil {
 			return err
 		}
-		return t.add(o.Path, from.value.Clone(t.By))
+		v, err := t.copyOf(from.value)
+		if err != nil {
+			return err
+		}
+		return t.add(o.Path, v)
 	case "move":
 		return t.move(o.From, o.Path)
 	}
@@ -129,9 +134,8 @@ func (t *Tree) add(pointer string, v *Node) error {
 		return err
 	}
 	if p.parent != nil && p.parent.Kind == KindArray {
-		list := p.parent.List
-		p.parent.List = append(list[:p.index:p.index], append([]*Node{v}, list[p.index:]...)...)
-		return nil
+		p.parent.List = slices.Insert(p.parent.List, p.index, v)
+		return t.pass(p.parent.List[p.index:])
 	}
 	t.write(p, v)
 	return nil
@@ -157,6 +161,9 @@ func (t *Tree) take(p *place) error {
 	case p.parent.Kind == KindObject:
 		p.parent.RemoveMember(p.name, t.By)
 	default:
+		if err := t.pass(p.parent.List[p.index:]); err != nil {
+			return err
+		}
 		p.parent.List = append(p.parent.List[:p.index:p.index], p.parent.List[p.index+1:]...)
 	}
 	return nil
@@ -183,11 +190,15 @@ func (t *Tree) move(from, to string) error {
 			return nil // onto itself: nothing moves, not even within its parent
 		}
 	}
+	v, err := t.copyOf(p.value)
+	if err != nil {
+		return err
+	}
 	if err := t.take(p); err != nil {
 		return err
 	}
 	// The target is looked for again: what was taken away may have moved it.
-	return t.add(to, p.value.Clone(t.By))
+	return t.add(to, v)
 }
 
 // Set writes a value and creates its parents.
@@ -203,7 +214,7 @@ func (t *Tree) Set(pointer string, v *Node) error {
 			t.place(p, made)
 			p.value = made
 		}
-		if p, segments, err = p.step(segments); err != nil {
+		if p, segments, err = t.step(p, segments); err != nil {
 			return err
 		}
 	}
@@ -241,13 +252,15 @@ func Merge(target, patch *Node, by string) *Node {
 	if target == nil || target.Kind != KindObject {
 		target = NewObject(by)
 	}
+	var gone []string
 	for _, name := range patch.Keys {
 		v := patch.Obj[name]
 		if v.Kind == KindNull {
-			target.RemoveMember(name, by)
+			gone = append(gone, name)
 			continue
 		}
 		target.SetMember(name, Merge(target.Obj[name], v, by))
 	}
+	target.RemoveMembers(gone, by)
 	return target
 }

@@ -37,6 +37,41 @@ type Tree struct {
 	Root   *Node
 	By     string // label of the edit at work, for what it writes
 	Schema schema // nil: nothing is known
+
+	copied int // values that copy and move operations made
+	passed int // elements of arrays that operations had to go through or push along
+}
+
+// maxPassed bounds what a patch of many operations on a long array costs: a second or two.
+const maxPassed = 1 << 24
+
+// pass counts a way through an array.
+func (t *Tree) pass(list []*Node) error {
+	if t.passed += len(list); t.passed > maxPassed {
+		return &Error{Problem: "too many operations on too long an array"}
+	}
+	return nil
+}
+
+// copyOf is a copy of a value for the edit at work. A patch that copies a document into
+// itself doubles it each time.
+func (t *Tree) copyOf(n *Node) (*Node, error) {
+	if t.copied += n.Size(); t.copied > MaxValues {
+		return nil, &Error{Problem: fmt.Sprintf("copies and moves more than %d values", MaxValues)}
+	}
+	return n.Clone(t.By), nil
+}
+
+// Size is the number of values in a value, itself included.
+func (n *Node) Size() int {
+	total := 1
+	for _, e := range n.List {
+		total += e.Size()
+	}
+	for _, e := range n.Obj {
+		total += e.Size()
+	}
+	return total
 }
 
 func (t *Tree) members(path []string) []string {
@@ -76,7 +111,7 @@ func (t *Tree) find(pointer string) (*place, error) {
 		if p.value == nil {
 			return nil, t.missing(p, pointer, segments)
 		}
-		p, segments, err = p.step(segments)
+		p, segments, err = t.step(p, segments)
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +120,7 @@ func (t *Tree) find(pointer string) (*place, error) {
 }
 
 // step goes one segment down, from a value that exists.
-func (p *place) step(segments []string) (*place, []string, error) {
+func (t *Tree) step(p *place, segments []string) (*place, []string, error) {
 	next := &place{parent: p.value, path: slices.Clone(p.path)}
 	switch p.value.Kind {
 	case KindObject:
@@ -103,6 +138,9 @@ func (p *place) step(segments []string) (*place, []string, error) {
 				if n < len(joined) {
 					rest = strings.Split(joined[n+1:], "/")
 				}
+			}
+			if err := t.pass(p.value.List); err != nil {
+				return nil, nil, err
 			}
 			i, err := p.selectElement(segment)
 			if err != nil {
@@ -152,28 +190,25 @@ func (p *place) selectElement(segment string) (int, error) {
 	}
 	key, want = unescaper.Replace(key), unescaper.Replace(want)
 	var found []int
-	var there []string
 	for i, e := range p.value.List {
-		m := e.Member(key)
-		if m == nil {
-			continue
-		}
-		there = append(there, m.Text)
-		switch m.Kind {
-		case KindString, KindNumber, KindBool:
-			if m.Text == want {
-				found = append(found, i)
-			}
+		if m := e.Member(key); m != nil && m.scalar() && m.Text == want {
+			found = append(found, i)
 		}
 	}
 	if len(found) == 1 {
 		return found[0], nil
 	}
+	var there []string
+	for _, e := range p.value.List[:min(len(p.value.List), MaxCandidates)] {
+		if m := e.Member(key); m != nil {
+			there = append(there, m.Text)
+		}
+	}
 	e := &Error{Pointer: p.String() + "/" + segment}
 	switch {
 	case len(found) > 1:
 		var at []string
-		for _, i := range found {
+		for _, i := range found[:min(len(found), 10)] {
 			at = append(at, fmt.Sprintf("%s/%d", p, i))
 		}
 		e.Problem = fmt.Sprintf("selects %d elements: %s", len(found), strings.Join(at, ", "))
@@ -185,7 +220,7 @@ func (p *place) selectElement(segment string) (int, error) {
 			e.Problem = "the array has no elements to select from"
 		}
 	default:
-		e.Problem = fmt.Sprintf("no element has %s %q; there is %s", key, want, strings.Join(there, ", "))
+		e.Problem = fmt.Sprintf("no element has %s %q; there is %s", key, want, strings.Join(there[:min(len(there), 10)], ", "))
 		if s := Nearest(want, there); s != "" {
 			e.Problem += fmt.Sprintf(": did you mean [%s=%s]?", key, s)
 		}
@@ -193,12 +228,12 @@ func (p *place) selectElement(segment string) (int, error) {
 	return 0, e
 }
 
-// memberNames lists the distinct member names of an array's elements.
+// memberNames lists the first distinct member names of an array's elements.
 func (n *Node) memberNames() []string {
 	var names []string
 	for _, e := range n.List {
 		for _, k := range e.Keys {
-			if !slices.Contains(names, k) {
+			if len(names) < 10 && !slices.Contains(names, k) {
 				names = append(names, k)
 			}
 		}

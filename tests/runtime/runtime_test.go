@@ -261,8 +261,9 @@ umount --recursive /sys/fs/cgroup && remove cgroup2 && remove cgroup -o none,nam
 func TestNspawn(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "systemd-nspawn", "unshare")
-	// It takes no limits, and of a seccomp profile no errnoRet; the default config has both.
-	s := makeBundle(t, nil, "--set", "/linux/resources={}", "--security-opt", "seccomp=unconfined")
+	// It takes no limits, of a seccomp profile no errnoRet, and of a bind no option but
+	// rbind; the default config has all three. Files to resolve names with are its own.
+	s := makeBundle(t, nil, "--set", "/linux/resources={}", "--security-opt", "seccomp=unconfined", "--resolv", "none")
 	id := testenv.Name()
 	t.Cleanup(func() {
 		testenv.Output(t, exec.Command("unshare", "--mount", "bash", "-c", afterwards, "bash", id))
