@@ -224,6 +224,9 @@ func refusedHints(err error) []string {
 				return []string{"--platform " + have.String() + " takes what is there"}
 			}
 		}
+		if len(platform.Have) == 0 {
+			return []string{"without --platform, a stream is one filesystem; --image reads an image archive"}
+		}
 		return nil
 	}
 	var window *decode.WindowError
@@ -232,7 +235,7 @@ func refusedHints(err error) []string {
 		if errors.As(err, &layer) {
 			return nil // nobody decodes that on the way
 		}
-		return []string{"decode it on the way: " + map[string]string{"zstd": "zstd --long=31 -dc", "xz": "xz -dc"}[window.Format] + " FILE | ocibundle ..."}
+		return []string{"decode it on the way: " + map[string]string{"zstd": "zstd --long=31 -dc", "xz": "xz -dc"}[window.Format] + " FILE | ocibundle -o DIR"}
 	}
 	return nil
 }
@@ -243,7 +246,13 @@ func isBlobDigest(err error) bool {
 }
 
 func malformedHints(err error) []string {
+	var platforms *image.SeveralPlatformsError
+	var other *decode.NotTarError
 	switch {
+	case errors.As(err, &platforms):
+		return []string{"--platform " + platforms.Have[0].String() + " picks one"}
+	case errors.As(err, &other):
+		return notTarHints(other)
 	case errors.Is(err, pipeline.ErrImageArchive):
 		return []string{"--image reads what docker save, podman save and their like write", "docker export CONTAINER writes a container's filesystem"}
 	case isBlobDigest(err):
@@ -254,6 +263,18 @@ func malformedHints(err error) []string {
 		return []string{"the command in front of the pipe wrote nothing; look at what it says"}
 	case errors.Is(err, tarx.ErrTruncated), errors.Is(err, io.ErrUnexpectedEOF):
 		return []string{"the command in front of the pipe, or the transfer, broke off; run it again"}
+	}
+	return nil
+}
+
+func notTarHints(e *decode.NotTarError) []string {
+	switch {
+	case e.Program != "":
+		return []string{"decode it on the way: " + e.Program + " FILE | ocibundle -o DIR"}
+	case e.What == decode.UTF16:
+		return []string{"PowerShell's > makes that of a stream; docker export -o FILE CONTAINER writes it as it is"}
+	case e.What == decode.JSON:
+		return []string{"--image-config FILE takes what docker inspect prints; the stream is what docker export writes"}
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 	}
 	a, err := image.Spool(ctx, in.Out, f)
 	if err != nil {
-		return err
+		return in.Explain(err)
 	}
 	defer a.Close()
 	if err := in.Finish(c.SHA256); err != nil {
@@ -93,24 +93,38 @@ func foreign(p image.Platform) string {
 func (c *Config) extractExport(ctx context.Context, in *decode.Stream, rootfs *os.File, res *Result) (err error) {
 	o := c.Extract
 	o.Feed, o.Hash = in.Feed, in.Hash
+	o.StripPrefix = c.Choice.Platform.Directory()
 	if res.Report, err = extract.Stream(ctx, in.Out, rootfs, o); err != nil {
-		return err
+		return c.explain(in, err)
 	}
 	if err := in.Finish(c.SHA256); err != nil {
 		return err
 	}
-	if isImageArchive(rootfs) {
-		return fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrImageArchive)
-	}
-	return nil
-}
-
-// isImageArchive recognizes what docker save and its like write: the files of
-// an image, and nothing of a root filesystem.
-func isImageArchive(rootfs *os.File) bool {
-	has := func(name string) bool {
+	return c.checkRootfs(func(name string) bool {
 		var st unix.Stat_t
 		return unix.Fstatat(int(rootfs.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+	})
+}
+
+// explain says of a stream that is not as expected what it is.
+func (c *Config) explain(in *decode.Stream, err error) error {
+	if errors.Is(err, tarx.ErrNoDirectory) {
+		return &image.PlatformError{Want: c.Choice.Platform}
 	}
-	return (has("oci-layout") || has("manifest.json")) && !has("etc") && !has("proc")
+	return in.Explain(err)
+}
+
+// checkRootfs refuses what is not a root filesystem but holds one or more. has says what
+// there is at the top.
+func (c *Config) checkRootfs(has func(name string) bool) error {
+	if c.Choice.Platform != (image.Platform{}) || has("etc") || has("proc") {
+		return nil
+	}
+	if has("oci-layout") || has("manifest.json") {
+		return fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrImageArchive)
+	}
+	if list := image.PlatformDirectories(has); len(list) > 0 && !has("usr") && !has("bin") {
+		return &image.SeveralPlatformsError{Have: list}
+	}
+	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
-	"ocibundle/tarx"
 	"ocibundle/tarx/rewrite"
 )
 
@@ -47,6 +46,7 @@ func (e *AccountsError) Unwrap() error { return e.Err }
 func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	res := &Result{Output: "-", Warnings: c.IDs.Notes}
 	o := c.extraction()
+	o.StripPrefix = c.Choice.Platform.Directory()
 	c.Spec.Host = host.Describe(c.IDs)
 	if err := c.tryEdits(res); err != nil {
 		return nil, err
@@ -73,13 +73,13 @@ func Stream(ctx context.Context, c Config, w io.Writer) (_ *Result, err error) {
 	}
 	defer in.Close()
 	if err := out.Rewrite(ctx, in.Out); err != nil {
-		return nil, err
+		return nil, c.explain(in, err)
 	}
 	if err := in.Finish(c.SHA256); err != nil {
 		return nil, err
 	}
-	if (out.Has("oci-layout") || out.Has("manifest.json")) && !out.Has("etc") && !out.Has("proc") {
-		return nil, fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrImageArchive)
+	if err := c.checkRootfs(out.Has); err != nil {
+		return nil, err
 	}
 	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
 

@@ -46,7 +46,7 @@ func (e *Engine) Read(src *Source, layer bool) {
 // Each calls visit for every entry and checks that the stream is whole.
 func (e *Engine) Each(visit func(*Header) error) error {
 	for {
-		h, err := e.Parser.Next()
+		h, err := e.Parser.NextBelow(e.Options.StripPrefix)
 		if err == io.EOF {
 			return e.Parser.end()
 		}

@@ -71,6 +71,9 @@ type Options struct {
 	Devices DevicePolicy
 	// NoXattrs leaves out all extended attributes.
 	NoXattrs bool
+	// StripPrefix, where it is not empty, is a directory at the top of the stream that
+	// is taken for the root: see [Parser.NextBelow].
+	StripPrefix string
 	// MaxEntries is the number of entries beyond which the stream is refused.
 	// 0 means no limit.
 	MaxEntries int64

@@ -25,6 +25,8 @@ type Parser struct {
 	// NoXattrs leaves out extended attributes and access control lists, uncounted.
 	NoXattrs bool
 
+	below bool // NextBelow has found something
+
 	hdr      Header
 	unread   int64 // bytes of the current entry's body that the caller is not told of
 	extended bool  // pax records belong to the current entry

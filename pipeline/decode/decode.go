@@ -71,15 +71,19 @@ func peek(r io.Reader) ([]byte, error) {
 func detect(head []byte) compression.Compression {
 	// A tar may start with a name that looks like a compressed stream: bzip2's
 	// magic is "BZh".
-	if len(head) == headBytes && string(head[257:262]) == "ustar" {
+	if isTar(head) {
 		return compression.None
 	}
 	return compression.Detect(head)
 }
 
+// isTar recognizes all but the oldest tars.
+func isTar(head []byte) bool { return len(head) == headBytes && string(head[257:262]) == "ustar" }
+
 // decode undoes the compression of in.src. No program is run for it, whatever is in PATH. failed gives the error that reading ended with.
 func (in *Stream) decode(format compression.Compression, failed func() error) (io.Reader, error) {
-	d := &decodeReader{failed: failed}
+	d := &decodeReader{in: in, failed: failed}
+	in.head = nil
 	var err error
 	switch format {
 	case compression.Gzip:
@@ -106,6 +110,7 @@ func (in *Stream) decode(format compression.Compression, failed func() error) (i
 }
 
 type decodeReader struct {
+	in     *Stream // whose head is what is decoded
 	r      io.Reader
 	format string
 	failed func() error
@@ -113,6 +118,9 @@ type decodeReader struct {
 
 func (d *decodeReader) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
+	if left := headBytes - len(d.in.head); left > 0 {
+		d.in.head = append(d.in.head, p[:min(n, left)]...)
+	}
 	if err != nil && err != io.EOF {
 		err = d.error(err)
 	}

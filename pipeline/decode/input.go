@@ -22,6 +22,7 @@ type Stream struct {
 	src    io.Reader // the stream as it comes in, through the digester if there is one
 	Out    io.Reader // decoded and limited
 	Feed   tarx.Feed // what makes out
+	head   []byte    // the first bytes of Out
 	Close  func()
 }
 
@@ -56,6 +57,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 		return nil, err
 	}
 	format := detect(head)
+	in.head = head
 	in.src = &joinReader{head: head, r: raw}
 	var ahead *aheadReader
 	if format != compression.None {

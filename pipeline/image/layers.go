@@ -30,7 +30,7 @@ func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Laye
 		return err
 	}
 	defer in.Close()
-	return x.Layer(ctx, in.Out)
+	return in.Explain(x.Layer(ctx, in.Out))
 }
 
 // verifyLayer has f read a layer and compares its digests with those announced.
@@ -62,7 +62,7 @@ func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, f func(io.Reade
 		out = limited
 	}
 	if err := f(out); err != nil {
-		return a.blameBlob(l, err)
+		return a.blameBlob(l, in.Explain(err))
 	}
 	if limited != nil {
 		*left = limited.Left

@@ -71,19 +71,61 @@ func (p Platform) satisfies(want Platform) bool {
 	return p.OS == want.OS && p.Architecture == want.Architecture && (want.Variant == "" || p.Variant == want.Variant)
 }
 
+// Directory is what docker buildx build --output type=tar calls the directory for a platform
+// where there are several (github.com/tonistiigi/fsutil, SubDirFS); empty for the zero value.
+func (p Platform) Directory() string {
+	if p == (Platform{}) {
+		return ""
+	}
+	if p.Architecture == "arm" && p.Variant == "" {
+		p.Variant = "v7"
+	}
+	return strings.ReplaceAll(p.String(), "/", "_")
+}
+
+// PlatformDirectories are the platforms for which has says that there is a directory.
+func PlatformDirectories(has func(name string) bool) []Platform {
+	var there []Platform
+	for _, arch := range []string{"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"} {
+		for _, variant := range []string{"", "v2", "v3", "v4", "v5", "v6"} {
+			if p := (Platform{"linux", arch, variant}); has(p.Directory()) {
+				there = append(there, p)
+			}
+		}
+	}
+	return there
+}
+
+// SeveralPlatformsError is a stream of directories, each the root filesystem for a platform.
+type SeveralPlatformsError struct{ Have []Platform }
+
+func (e *SeveralPlatformsError) Error() string {
+	return "the stream has a directory for each of several platforms: " + platformList(e.Have)
+}
+
+// Is makes it a malformed stream: it is not that of one filesystem.
+func (e *SeveralPlatformsError) Is(target error) bool { return target == tarx.ErrMalformed }
+
+func platformList(all []Platform) string {
+	var names []string
+	for _, p := range all {
+		names = append(names, p.String())
+	}
+	return strings.Join(names, ", ")
+}
+
 // PlatformError is an image that is not to be had for a platform.
 type PlatformError struct {
 	Want Platform
-	// Have are the platforms that there are.
+	// Have are the platforms that there are; none where the stream is not an image.
 	Have []Platform
 }
 
 func (e *PlatformError) Error() string {
-	var have []string
-	for _, p := range e.Have {
-		have = append(have, p.String())
+	if len(e.Have) == 0 {
+		return fmt.Sprintf("the stream has no directory %q for %s", e.Want.Directory(), e.Want)
 	}
-	return fmt.Sprintf("the image is not for %s: it is for %s", e.Want, strings.Join(have, ", "))
+	return fmt.Sprintf("the image is not for %s: it is for %s", e.Want, platformList(e.Have))
 }
 
 // Is makes it a refusal.
