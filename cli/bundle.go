@@ -67,7 +67,7 @@ func (p *program) main(positional []string) error {
 // runPipeline makes the bundle, or writes it to standard output.
 func (p *program) runPipeline(o *options) (*pipeline.Result, error) {
 	if o.stream { // nothing to clean up
-		return pipeline.Stream(context.Background(), o.config, p.stdout)
+		return pipeline.Stream(context.Background(), o.config.Source, p.stdout)
 	}
 	res, err := pipeline.Run(p.signals.gently(), o.config)
 	if err != nil {

@@ -161,7 +161,6 @@ func checkStream(rec *record) error {
 		{"sync", "nothing is written to disk", "what unpacks the stream does that"},
 		{"absolute-root", "where the bundle will be is not known", "--set /root/path=PATH names the place"},
 		{"json", "standard output is the stream", "--verbose tells on standard error"},
-		{"image", "layers are put together on disk", "make a bundle and pack it: tar -C DIR -c rootfs config.json"},
 	} {
 		if rec.is(f.name) {
 			return usagef("%s and -o - exclude each other: %s", dashed(f.name), f.why).hint("%s", f.hint)

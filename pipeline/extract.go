@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"slices"
 
@@ -12,13 +10,45 @@ import (
 	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/image"
-	"ocibundle/specedit/imageconfig"
+	"ocibundle/specedit"
 	"ocibundle/tarx"
 	"ocibundle/tarx/extract"
 )
 
-// extractImage makes the tree of an image archive and puts the edits of its own
-// config in front of the plan's.
+// extract fills the stage: rootfs from the stream, and config.json, which may name the users in it.
+func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) error {
+	in, err := c.open(ctx, !c.Image)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	rootfs, err := st.Mkdir("rootfs")
+	if err != nil {
+		return err
+	}
+	defer rootfs.Close()
+	if c.Image {
+		err = c.extractImage(ctx, in, st, rootfs, res)
+	} else {
+		err = c.extractExport(ctx, in, rootfs, res)
+	}
+	if err != nil {
+		return err
+	}
+	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
+
+	config, err := c.Spec.Build(specedit.RootUsers{Root: rootfs})
+	if err != nil {
+		return err
+	}
+	if err := st.OpenToRoot(c.IDs); err != nil {
+		return err
+	}
+	return st.WriteFile("config.json", config)
+}
+
+// extractImage makes the tree of an image archive.
 func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle.Stage, rootfs *os.File, res *Result) error {
 	f, err := st.TempFile()
 	if err != nil {
@@ -29,32 +59,10 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 		return in.Explain(err)
 	}
 	defer a.Close()
-	if err := in.Finish(c.SHA256); err != nil {
-		return err
-	}
-	img, err := a.Image(c.Choice)
+	img, err := c.openImage(a, in, res)
 	if err != nil {
 		return err
 	}
-	res.Image = &img.Image
-	if w := foreign(img.Platform); w != "" {
-		res.Warnings = append(res.Warnings, w)
-	}
-	imported, err := imageconfig.Edits("the image's config", img.Config,
-		imageconfig.Options{FromImage: true, Rootless: c.Spec.Host.Rootless})
-	if err != nil {
-		// The user wrote none of it.
-		return &image.Error{Part: "read the image's config", Kind: tarx.ErrMalformed, Err: errors.New(err.Error())}
-	}
-	c.Spec.Edits = slices.Concat(imported.Edits, c.Spec.Edits)
-	if w := imported.Warning(); w != "" {
-		res.Warnings = append(res.Warnings, w)
-	}
-	res.Decisions = append(res.Decisions, imported.Decisions...)
-	if err := c.tryEdits(res); err != nil {
-		return err
-	}
-
 	o := c.Extract
 	o.Feed = tarx.FeedReader // it decodes and digests
 	x, err := extract.New(rootfs, o)
@@ -65,11 +73,7 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 	left := c.MaxBytes
 	for i, l := range img.LayerBlobs {
 		if err := a.ExtractLayer(ctx, x, l, i == 0, c.MaxBytes, &left); err != nil {
-			if errors.Is(err, tarx.ErrMalformed) || errors.Is(err, tarx.ErrRefused) {
-				part := fmt.Sprintf("layer %d of %d (%s)", i+1, len(img.LayerBlobs), l.DiffID)
-				err = &image.Error{Part: part, Err: err}
-			}
-			return err
+			return img.LayerError(i, err)
 		}
 		if !slices.ContainsFunc(img.LayerBlobs[i+1:], func(n image.Layer) bool { return n.Member.Offset == l.Member.Offset }) {
 			a.Free(l.Member)
@@ -77,16 +81,6 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 	}
 	res.Report, err = x.Finish(ctx)
 	return err
-}
-
-// foreign warns of an image that this machine does not run.
-func foreign(p image.Platform) string {
-	h := image.Here()
-	if p.Architecture == "" || p.Architecture == h.Architecture ||
-		h.Architecture == "amd64" && p.Architecture == "386" || h.Architecture == "arm64" && p.Architecture == "arm" {
-		return ""
-	}
-	return fmt.Sprintf("the image is for %s, and this machine is %s", p, h)
 }
 
 // extractExport makes the tree of a container's filesystem.
@@ -104,27 +98,4 @@ func (c *Config) extractExport(ctx context.Context, in *decode.Stream, rootfs *o
 		var st unix.Stat_t
 		return unix.Fstatat(int(rootfs.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 	})
-}
-
-// explain says of a stream that is not as expected what it is.
-func (c *Config) explain(in *decode.Stream, err error) error {
-	if errors.Is(err, tarx.ErrNoDirectory) {
-		return &image.PlatformError{Want: c.Choice.Platform}
-	}
-	return in.Explain(err)
-}
-
-// checkRootfs refuses what is not a root filesystem but holds one or more. has says what
-// there is at the top.
-func (c *Config) checkRootfs(has func(name string) bool) error {
-	if c.Choice.Platform != (image.Platform{}) || has("etc") || has("proc") {
-		return nil
-	}
-	if has("oci-layout") || has("manifest.json") {
-		return fmt.Errorf("%w: %w", tarx.ErrMalformed, ErrImageArchive)
-	}
-	if list := image.PlatformDirectories(has); len(list) > 0 && !has("usr") && !has("bin") {
-		return &image.SeveralPlatformsError{Have: list}
-	}
-	return nil
 }

@@ -12,15 +12,11 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"ocibundle/pipeline/bundle"
-	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
-	"ocibundle/specedit"
-	"ocibundle/tarx"
 	"ocibundle/tarx/handle"
 )
 
@@ -102,72 +98,4 @@ func (c *Config) prepare() (*Result, error) {
 	res.Warnings = append(res.Warnings, c.IDs.Notes...)
 	res.Warnings = append(res.Warnings, bundle.Unreachable(res.Output, c.IDs)...)
 	return res, nil
-}
-
-// extraction is how the stream's entries become files or headers with the ids of IDs.
-func (c *Config) extraction() tarx.Options {
-	o := c.Extract
-	o.Mapping, o.CapRootID = c.IDs.Disk, c.IDs.CapRootID
-	if c.IDs.Mode == userns.ModeSelf {
-		o.Owner = tarx.OwnerRootless
-	}
-	// In the container's user namespace the kernel makes no device (mknod(2)), and one that root made outside could be
-	// opened there by whoever has the mapped ids.
-	if !c.IDs.Host.Empty() && o.Devices == tarx.DevicesAuto {
-		o.Devices = tarx.DevicesSkip
-	}
-	return o
-}
-
-// tryEdits makes the config for a trial, before anything is extracted.
-func (c *Config) tryEdits(res *Result) error {
-	if err := c.Spec.Check(); err != nil {
-		return err
-	}
-	res.Warnings = append(res.Warnings, c.Spec.Warnings()...)
-	return nil
-}
-
-// extract fills the stage: rootfs from the stream, and config.json, which may name the users in it.
-func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) error {
-	// To open a FIFO waits for somebody who writes to it (fifo(7)).
-	stream, err := decode.Await(ctx, c.Open, func(s io.ReadCloser) { s.Close() })
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	if c.Progress == nil {
-		c.Progress = new(decode.Progress)
-	}
-	in, err := decode.Open(ctx, stream, decode.Options{
-		SHA256: c.SHA256, LendHash: !c.Image, MaxBytes: c.MaxBytes, Progress: c.Progress,
-	})
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-
-	rootfs, err := st.Mkdir("rootfs")
-	if err != nil {
-		return err
-	}
-	defer rootfs.Close()
-	if c.Image {
-		err = c.extractImage(ctx, in, st, rootfs, res)
-	} else {
-		err = c.extractExport(ctx, in, rootfs, res)
-	}
-	if err != nil {
-		return err
-	}
-	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
-
-	config, err := c.Spec.Build(specedit.RootUsers{Root: rootfs})
-	if err != nil {
-		return err
-	}
-	if err := st.OpenToRoot(c.IDs); err != nil {
-		return err
-	}
-	return st.WriteFile("config.json", config)
 }

@@ -41,7 +41,7 @@ var rooms = map[string][]string{
 	"pipeline/check":  {"pipeline/bundle", "pipeline/host", "pipeline/userns", "specedit", "tarx", "tarx/handle"},
 	"pipeline/decode": {"tarx"},
 	"pipeline/host":   {"pipeline/userns", "specedit"},
-	"pipeline/image":  {"pipeline/decode", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/handle"},
+	"pipeline/image":  {"pipeline/decode", "specedit/imageconfig", "tarx", "tarx/extract", "tarx/flatten", "tarx/handle"},
 	"pipeline/unit":   {"pipeline/bundle", "specedit/imageconfig"},
 	"pipeline/userns": nil,
 
@@ -55,6 +55,7 @@ var rooms = map[string][]string{
 	"tarx/handle":  nil,
 	"tarx/extract": {"tarx", "tarx/handle", "tarx/remove"},
 	"tarx/export":  {"tarx", "tarx/handle"},
+	"tarx/flatten": {"tarx", "tarx/extract"},
 	"tarx/remove":  {"tarx/handle"},
 	"tarx/rewrite": {"tarx"},
 }

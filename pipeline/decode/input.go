@@ -23,7 +23,9 @@ type Stream struct {
 	Out    io.Reader // decoded and limited
 	Feed   tarx.Feed // what makes out
 	head   []byte    // the first bytes of Out
-	Close  func()
+	// File is the regular file that Out reads from its start on, as it is; nil for others.
+	File  *os.File
+	Close func()
 }
 
 // Options say what is done with a stream. The zero value only decodes it.
@@ -58,6 +60,13 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	format := detect(head)
 	in.head = head
+	if f, ok := r.(*os.File); ok && format == compression.None {
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+			if at, err := f.Seek(0, io.SeekCurrent); err == nil && at == int64(len(head)) {
+				in.File = f
+			}
+		}
+	}
 	in.src = &joinReader{head: head, r: raw}
 	var ahead *aheadReader
 	if format != compression.None {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ocibundle/pipeline/decode"
 	"ocibundle/tarx"
 	"ocibundle/tarx/handle"
 )
@@ -23,10 +24,11 @@ const (
 	maxMemberLinks = 16       // one after the other
 )
 
-// Archive is an image archive in a file that has no name: its members are read
-// in any order, while manifest.json comes last in the stream.
+// Archive is an image archive in a file: its members are read in any order, while manifest.json
+// comes last in the stream.
 type Archive struct {
-	f       *os.File
+	f       io.ReaderAt
+	spooled *os.File               // the same, where it is ours
 	members map[string]tarx.Member // by cleaned name, directories left out
 	names   int
 	dir     bool // it has the form of skopeo's dir:
@@ -34,7 +36,7 @@ type Archive struct {
 
 // Spool reads a tar stream to its end into f, which belongs to the Archive.
 func Spool(ctx context.Context, r io.Reader, f *os.File) (*Archive, error) {
-	a := &Archive{f: f, members: make(map[string]tarx.Member)}
+	a := &Archive{f: f, spooled: f, members: make(map[string]tarx.Member)}
 	tee := &spoolReader{r: r, f: f}
 	if err := tarx.List(ctx, tee, a.add); err != nil {
 		f.Close()
@@ -47,7 +49,33 @@ func Spool(ctx context.Context, r io.Reader, f *os.File) (*Archive, error) {
 	return a, nil
 }
 
-func (a *Archive) Close() { a.f.Close() }
+// Open reads an image archive to its end. It stays where it is if inPlace says that it may, it
+// lies in a regular file from its start on, and is not compressed; else it is copied to a file in
+// the directory for temporary ones that has no name.
+func Open(ctx context.Context, in *decode.Stream, inPlace bool) (*Archive, error) {
+	if inPlace && in.File != nil {
+		a := &Archive{f: in.File, members: make(map[string]tarx.Member)}
+		if err := tarx.List(ctx, in.Out, a.add); err != nil {
+			return nil, err
+		}
+		return a, nil
+	}
+	f, err := os.CreateTemp("", "ocibundle-")
+	if err == nil {
+		err = os.Remove(f.Name())
+	}
+	if err != nil {
+		return nil, &spoolError{err}
+	}
+	return Spool(ctx, in.Out, f)
+}
+
+// Close closes the file that the archive was copied to.
+func (a *Archive) Close() {
+	if a.spooled != nil {
+		a.spooled.Close()
+	}
+}
 
 // spoolReader writes down what it reads.
 type spoolReader struct {
@@ -142,8 +170,7 @@ func (a *Archive) open(m tarx.Member) *io.SectionReader {
 	return io.NewSectionReader(a.f, m.Offset, m.Size)
 }
 
-// Free gives the disk the space of a member back. That it may fail is no
-// matter.
+// Free gives the disk the space of a member back: best effort.
 func (a *Archive) Free(m tarx.Member) {
-	unix.Fallocate(int(a.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, m.Offset, m.Size)
+	unix.Fallocate(int(a.spooled.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, m.Offset, m.Size)
 }

@@ -33,6 +33,15 @@ func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Laye
 	return in.Explain(x.Layer(ctx, in.Out))
 }
 
+// LayerError says which layer an error is about, unless it is of the disk.
+func (img *Opened) LayerError(i int, err error) error {
+	if errors.Is(err, tarx.ErrMalformed) || errors.Is(err, tarx.ErrRefused) {
+		part := fmt.Sprintf("layer %d of %d (%s)", i+1, len(img.LayerBlobs), img.LayerBlobs[i].DiffID)
+		return &Error{Part: part, Err: err}
+	}
+	return err
+}
+
 // verifyLayer has f read a layer and compares its digests with those announced.
 func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, f func(io.Reader) error) error {
 	var raw *decode.Digester

@@ -645,6 +645,38 @@ func cases() []archiveCase {
 	return list
 }
 
+// flattened makes a bundle of an archive by way of -o - and GNU tar. The archive is in a file or
+// comes through a pipe.
+func flattened(t *testing.T, archive []byte, file bool, flags ...string) string {
+	t.Helper()
+	dir := testenv.Dir(t)
+	cmd := exec.CommandContext(t.Context(), testenv.Binary(t), append([]string{"--image", "-q", "-o", "-"}, flags...)...)
+	cmd.Stdin = bytes.NewReader(archive)
+	if file {
+		name := filepath.Join(testenv.Dir(t), "image.tar")
+		if err := os.WriteFile(name, archive, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Nothing may be written anywhere, but for a stream that is compressed.
+		if archive[0] != 0x1f {
+			cmd.Env = append(os.Environ(), "TMPDIR=/nowhere")
+		}
+		cmd.Args = append(cmd.Args, "-i", name)
+		cmd.Stdin = nil
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stream, err := cmd.Output()
+	if err != nil || stderr.Len() > 0 {
+		t.Fatalf("%q: %v: %s", cmd.Args, err, stderr.Bytes())
+	}
+	// A layer may have something else between a directory and what is in it.
+	tar := exec.CommandContext(t.Context(), "tar", "-C", dir, "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--delay-directory-restore")
+	tar.Stdin = bytes.NewReader(stream)
+	testenv.Output(t, tar)
+	return dir
+}
+
 // TestArchives makes bundles of archives that are right and of archives that are wrong,
 // and looks at what is left.
 func TestArchives(t *testing.T) {
@@ -690,21 +722,30 @@ func TestArchives(t *testing.T) {
 				if len(left) > 0 {
 					t.Errorf("left: %v", left)
 				}
+				cmd := exec.CommandContext(t.Context(), bin, append([]string{"--image", "-o", "-"}, tt.flags...)...)
+				stderr.Reset()
+				cmd.Stdin, cmd.Stderr = bytes.NewReader(archive), &stderr
+				cmd.Run()
+				if code := cmd.ProcessState.ExitCode(); code != tt.code || !regexp.MustCompile(want).Match(stderr.Bytes()) {
+					t.Errorf("-o -: exit code %d, stderr %q", code, stderr.Bytes())
+				}
 				return
 			}
 			if len(left) != 1 {
 				t.Errorf("left beside the bundle: %v", left)
 			}
-			got, err := observe.Record(filepath.Join(work, "b", "rootfs"), observe.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
 			declared, err := tarscript.Parse(tt.tree, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, wrong := range got.Compare(declared) {
-				t.Error(wrong)
+			for _, bundle := range []string{filepath.Join(work, "b"), flattened(t, archive, true, tt.flags...), flattened(t, archive, false, tt.flags...)} {
+				got, err := observe.Record(bundle+"/rootfs", observe.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, wrong := range got.Compare(declared) {
+					t.Errorf("%s: %s", bundle, wrong)
+				}
 			}
 		})
 	}

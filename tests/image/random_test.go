@@ -215,6 +215,7 @@ func TestRandomLayers(t *testing.T) {
 			}
 		}
 		compare(t, got, want, nil)
+		compare(t, diskTree(t, flattened(t, a.bytes(), seed%2 == 0)+"/rootfs"), got, nil)
 		if t.Failed() {
 			for i, l := range layers {
 				t.Logf("layer %d:\n%s", i, testenv.Output(t, tarList(t, l)))

@@ -142,8 +142,10 @@ func newRand(t testing.TB) *rand.Rand {
 func run(dir string, b []byte) (accepted bool, wrong string, err error) {
 	_, err = pipeline.Run(context.Background(), pipeline.Config{
 		Output: filepath.Join(dir, "b"),
-		Open:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
-		IDs:    userns.State{Mode: userns.ModeNone},
+		Source: pipeline.Source{
+			Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
+			IDs:  userns.State{Mode: userns.ModeNone},
+		},
 	})
 	left, rerr := os.ReadDir(dir)
 	switch {

@@ -1,0 +1,67 @@
+package image
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+
+	"ocibundle/tarx"
+	"ocibundle/tarx/flatten"
+)
+
+// Flatten makes one stream of an image's layers, which write gets. Limits are those of all
+// layers; 0 stands for none. Every layer is verified before anything is written, and again
+// while it is, for the archive may lie in a file that somebody changes.
+// It reports what is lost beside what write finds.
+func (a *Archive) Flatten(ctx context.Context, img *Opened, maxEntries, maxBytes int64, write func(io.Reader) error) ([]tarx.Loss, error) {
+	f := flatten.New(maxEntries)
+	left := maxBytes
+	for i, l := range img.LayerBlobs {
+		first := f.Whiteouts
+		if i == 0 {
+			first = f.Layer
+		}
+		err := a.verifyLayer(l, maxBytes, &left, func(r io.Reader) error { return first(ctx, r) })
+		if err == nil && i > 0 {
+			err = a.verifyLayer(l, 0, nil, func(r io.Reader) error { return f.Layer(ctx, r) })
+		}
+		if err != nil {
+			return nil, img.LayerError(i, err)
+		}
+	}
+	f.Resolve()
+
+	pr, pw := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := a.writeLayers(ctx, img, f, pw)
+		pw.CloseWithError(err)
+		done <- err
+	}()
+	err := write(pr)
+	pr.CloseWithError(errNotWritten)
+	if werr := <-done; werr != nil && !errors.Is(werr, errNotWritten) {
+		return nil, werr
+	}
+	return f.Losses.List(), err
+}
+
+// errNotWritten ends the layers' stream where nobody reads it any more.
+var errNotWritten = errors.New("the stream cannot be written")
+
+func (a *Archive) writeLayers(ctx context.Context, img *Opened, f *flatten.Flattener, w io.Writer) error {
+	out := bufio.NewWriterSize(w, 128<<10)
+	if err := f.Begin(out); err != nil {
+		return err
+	}
+	for i, l := range img.LayerBlobs {
+		if err := a.verifyLayer(l, 0, nil, func(r io.Reader) error { return f.Write(ctx, r, out) }); err != nil {
+			return img.LayerError(i, err)
+		}
+	}
+	if err := f.End(out); err != nil {
+		return err
+	}
+	return out.Flush()
+}
