@@ -10,9 +10,48 @@ import (
 	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/decode"
 	"ocibundle/pipeline/image"
+	"ocibundle/specedit"
 	"ocibundle/tarx"
 	"ocibundle/tarx/extract"
 )
+
+// extract fills the stage: rootfs from the stream, and config.json, which may name the users in it.
+func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) error {
+	in, err := c.open(ctx, !c.Image)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	rootfs, err := st.Mkdir("rootfs")
+	if err != nil {
+		return err
+	}
+	defer rootfs.Close()
+	const aside = "aside"
+	c.Extract.Aside = func() (*os.File, error) { return st.Mkdir(aside) }
+	if c.Image {
+		err = c.extractImage(ctx, in, st, rootfs, res)
+	} else {
+		err = c.extractExport(ctx, in, rootfs, res)
+	}
+	if err == nil {
+		err = st.RemoveDir(aside)
+	}
+	if err != nil {
+		return err
+	}
+	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
+
+	config, err := c.Spec.Build(specedit.RootUsers{Root: rootfs})
+	if err != nil {
+		return err
+	}
+	if err := st.OpenToRoot(c.IDs); err != nil {
+		return err
+	}
+	return st.WriteFile("config.json", config)
+}
 
 // extractImage makes the tree of an image archive.
 func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle.Stage, rootfs *os.File, res *Result) error {

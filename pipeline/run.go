@@ -12,13 +12,11 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
-	"ocibundle/specedit"
 	"ocibundle/tarx/handle"
 )
 
@@ -100,42 +98,4 @@ func (c *Config) prepare() (*Result, error) {
 	res.Warnings = append(res.Warnings, c.IDs.Notes...)
 	res.Warnings = append(res.Warnings, bundle.Unreachable(res.Output, c.IDs)...)
 	return res, nil
-}
-
-// extract fills the stage: rootfs from the stream, and config.json, which may name the users in it.
-func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) error {
-	in, err := c.open(ctx, !c.Image)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-
-	rootfs, err := st.Mkdir("rootfs")
-	if err != nil {
-		return err
-	}
-	defer rootfs.Close()
-	const aside = "aside"
-	c.Extract.Aside = func() (*os.File, error) { return st.Mkdir(aside) }
-	if c.Image {
-		err = c.extractImage(ctx, in, st, rootfs, res)
-	} else {
-		err = c.extractExport(ctx, in, rootfs, res)
-	}
-	if err == nil {
-		err = st.RemoveDir(aside)
-	}
-	if err != nil {
-		return err
-	}
-	res.BytesRead, res.SHA256 = c.Progress.Read(), c.SHA256
-
-	config, err := c.Spec.Build(specedit.RootUsers{Root: rootfs})
-	if err != nil {
-		return err
-	}
-	if err := st.OpenToRoot(c.IDs); err != nil {
-		return err
-	}
-	return st.WriteFile("config.json", config)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime/debug"
 
 	"ocibundle/tarx"
 	"ocibundle/tarx/flatten"
@@ -15,6 +16,8 @@ import (
 // while it is, for the archive may lie in a file that somebody changes.
 // It reports what is lost beside what write finds.
 func (a *Archive) Flatten(ctx context.Context, img *Opened, maxEntries, maxBytes int64, write func(io.Reader) error) ([]tarx.Loss, error) {
+	// The names are most of the heap, and have next to no pointers for the collector to follow.
+	defer debug.SetGCPercent(debug.SetGCPercent(25))
 	f := flatten.New(maxEntries)
 	left := maxBytes
 	for i, l := range img.LayerBlobs {
