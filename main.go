@@ -12,5 +12,5 @@ import (
 var version string
 
 func main() {
-	os.Exit(cli.Run(version, os.Args, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cli.Run(version, os.Args, os.Stdout, os.Stderr))
 }

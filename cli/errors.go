@@ -279,18 +279,6 @@ func notTarHints(e *decode.NotTarError) []string {
 	return nil
 }
 
-func notTarHints(e *decode.NotTarError) []string {
-	switch {
-	case e.Program != "":
-		return []string{"decode it on the way: " + e.Program + " FILE | ocibundle -o DIR"}
-	case e.What == decode.UTF16:
-		return []string{"PowerShell's > makes that of a stream; docker export -o FILE CONTAINER writes it as it is"}
-	case e.What == decode.JSON:
-		return []string{"--image-config FILE takes what docker inspect prints; the stream is what docker export writes"}
-	}
-	return nil
-}
-
 func ioHints(err error) []string {
 	switch {
 	case errors.Is(err, unix.EMFILE):

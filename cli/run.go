@@ -17,8 +17,8 @@ import (
 
 // Run does all that main does but exit, unless a signal ends the run at once. version
 // is the release.
-func Run(version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &program{release: strings.TrimSpace(version), stdin: stdin, stdout: newOutput(stdout), stderr: stderr}
+func Run(version string, args []string, stdout, stderr io.Writer) int {
+	p := &program{release: strings.TrimSpace(version), stdout: newOutput(stdout), stderr: stderr}
 	p.signals = watchSignals(func(err *signalError) { os.Exit(p.report(err)) })
 	return p.report(p.run(args))
 }
@@ -26,7 +26,6 @@ func Run(version string, args []string, stdin io.Reader, stdout, stderr io.Write
 // program is one run: its streams and its command line.
 type program struct {
 	release string
-	stdin   io.Reader
 	stdout  *output
 	stderr  io.Writer
 	signals *signals

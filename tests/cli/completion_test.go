@@ -191,6 +191,7 @@ func TestPagesAgree(t *testing.T) {
 		t.Errorf("the commands are %q", commands)
 	}
 	main := run("--help")
+	known := map[string]bool{}
 	for _, command := range append([]string{""}, commands...) {
 		help := main
 		if command != "" {
@@ -214,8 +215,20 @@ func TestPagesAgree(t *testing.T) {
 			t.Errorf("%q: completion knows %q\n--help %q", command, got, flags)
 		}
 		for _, f := range flags {
+			known[f] = true
 			if !regexp.MustCompile(`(?m)^ {7}(-\S+, )*` + regexp.QuoteMeta(f) + `(,| |\[|$)`).MatchString(manual) {
 				t.Errorf("%q: the manual says nothing of %s", command, f)
+			}
+		}
+	}
+	source, err := os.ReadFile(filepath.Join(testenv.ModuleRoot(t), "docs/ocibundle.1.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\*\*(-[\w-]+)\*\*(?:, \*\*(-[\w-]+)\*\*)?`).FindAllStringSubmatch(string(source), -1) {
+		for _, f := range m[1:] {
+			if f != "" && !known[f] {
+				t.Errorf("the manual has %s, and no command does", f)
 			}
 		}
 	}
