@@ -9,7 +9,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 # The version is what Go's build information says: a tag, or the commit.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath
 
-.PHONY: all build release demo test race fuzz bench check install clean
+.PHONY: all build release demo test faults race fuzz bench check install clean
 
 all: build
 
@@ -31,6 +31,12 @@ test:
 	tests/setup.sh
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
 	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -count=1 -timeout 15m ./...
+
+# Everything fails that can fail, one thing at a time; `test` takes a sample of it. FAULTS_HOURS on two processors.
+faults: export TMPDIR ?= /var/tmp
+faults:
+	tests/setup.sh
+	tests/with-cgroups.sh $(GO) test -count=1 -timeout 12h ./tests/faults -all
 
 race:
 	tests/setup.sh

@@ -44,7 +44,9 @@ type expectation struct {
 }
 
 var (
-	stack = regexp.MustCompile(`(?m)^(goroutine \d+|panic: |fatal error: |runtime: |runtime\.|SIGQUIT: )`)
+	stack    = regexp.MustCompile(`(?m)^(goroutine \d+|panic: |fatal error: |runtime: |runtime\.|SIGQUIT: )`)
+	progress = regexp.MustCompile(`\r\x1b\[K([0-9.]+[A-Za-z]* read, [^\r\n]*/s)?`)
+
 	stage = regexp.MustCompile(`^\.[bcd]\.ocibundle-`)
 )
 
@@ -54,6 +56,7 @@ func (s *scene) judge(res *inject.Result, ref *reference, e expectation) (wrong 
 	if err != nil {
 		return nil, err
 	}
+	res.Stderr = progress.ReplaceAll(res.Stderr, nil)
 	said := string(res.Stderr)
 	switch {
 	case res.Hung:
@@ -156,6 +159,9 @@ func (s *scene) message(res *inject.Result, e expectation) (wrong []string) {
 		case !strings.HasPrefix(line, "ocibundle: hint: ") && !strings.HasPrefix(line, "ocibundle: warning: "):
 			errors = append(errors, line)
 		}
+	}
+	if strings.Contains(s.c.args, "--verbose") && len(errors) > 1 {
+		errors = errors[len(errors)-1:]
 	}
 	if e.silent && len(errors) == 0 {
 		return nil
@@ -260,7 +266,7 @@ func blur(tree observe.Tree) observe.Tree {
 
 var random = regexp.MustCompile(`(\.ocibundle-|\.config\.json\.)[0-9A-Za-z]+`)
 
-var scenes = regexp.MustCompile(`[^ "]*/obt\d+-\d+/(\d+/?)?`)
+var scenes = regexp.MustCompile(`[^ "(]*/obt\d+-\d+/(\d+/?)?`)
 
 // tidy takes what is random off a name, so that equal faults look equal.
 func tidy(s string) string {
