@@ -2,7 +2,6 @@ package faults
 
 import (
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -73,9 +72,6 @@ func failing(who *identity, c *command, ref *reference, fault inject.Fault) *tri
 func expectFailure(c *command, ref *reference, fault *inject.Fault, hit *inject.Call) expectation {
 	errno := fault.Errno
 	e := expectation{codes: []int{1}, says: errno.Error(), early: hit.Early}
-	if strings.Contains(hit.Args, filepath.Join("in", "named")+"/") {
-		e.codes = append(e.codes, 2) // "a file that an edit flag, --template or --image-config names cannot be read"
-	}
 	if !isIO(errno) {
 		e.codes, e.lossy = append(e.codes, 2), true
 		switch {

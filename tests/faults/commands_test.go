@@ -7,6 +7,7 @@ type command struct {
 	stdin   string // export or image
 	bundles string // that are there before
 	does    deed
+	slow    bool   // its stream takes a while, so that it says how far it is
 	who     string // the only identity, where not all of them can
 }
 
@@ -35,5 +36,6 @@ var commands = []command{
 	{name: "check", args: "check b", bundles: "b", does: looks},
 	{name: "export", args: "export b", bundles: "b", does: looks},
 	{name: "rm", args: "rm b", bundles: "b", does: removes},
+	{name: "progress", args: "--progress always --verbose -o b", stdin: "export", slow: true},
 	{name: "rm several", args: "rm -f b absent c d", bundles: "b c d", does: removes},
 }

@@ -16,7 +16,7 @@ func disks(t *testing.T, w *world) (trials []*trial) {
 		if c.does == looks {
 			return
 		}
-		for n := range pages {
+		for n := 0; n < pages; n += 2 {
 			trials = append(trials, full(who, c, ref, "pages", n))
 		}
 		for n := range inodes {

@@ -19,13 +19,13 @@ func TestFaults(t *testing.T) {
 		trials func(*testing.T, *world) []*trial
 		sample int
 	}{
-		{"calls", calls, 400},
+		{"calls", calls, 360},
 		{"signals", signals, 100},
 		{"moments", moments, 40},
 		{"disks", disks, 50},
 		{"limits", limits, 50},
 		{"processes", processes, 15},
-		{"streams", streams, 60},
+		{"streams", streams, 50},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			trials := part.trials(t, w)
@@ -35,4 +35,5 @@ func TestFaults(t *testing.T) {
 			w.runAll(t, trials)
 		})
 	}
+	t.Run("together", w.together)
 }

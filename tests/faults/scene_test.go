@@ -195,7 +195,7 @@ func (w *world) set(who identity, c *command, disk bool) (*scene, error) {
 
 func (s *scene) remove() error {
 	if s.disk {
-		if err := unix.Unmount(s.dir, 0); err != nil {
+		if err := unix.Unmount(s.dir, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("unmount a filesystem: %w", err)
 		}
 	}
@@ -217,6 +217,9 @@ func (s *scene) record() (observe.Tree, error) {
 func (s *scene) command() inject.Command {
 	args := strings.Fields(strings.NewReplacer("IN/", filepath.Join(s.w.dir, "in")+"/").Replace(s.c.args))
 	cmd := inject.Command{Path: s.w.bin, Args: args, Dir: s.dir, Env: s.who.env, UID: s.who.uid, GID: s.who.gid, Patience: patience, Grace: patience}
+	if s.c.slow {
+		cmd.Pause = 400 * time.Millisecond // twice as long as from one line of progress to the next
+	}
 	switch s.c.stdin {
 	case "export":
 		cmd.Stdin = s.w.export

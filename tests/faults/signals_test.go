@@ -67,7 +67,7 @@ func moments(t *testing.T, w *world) (trials []*trial) {
 	}
 	t.Logf("-seed %d", s)
 	random := rand.New(rand.NewSource(s))
-	w.every(func(who *identity, c *command, ref *reference) {
+	w.all(func(who *identity, c *command, ref *reference) {
 		for _, sig := range deadly {
 			for i := range 5 {
 				after := time.Duration(1 + random.Int63n(int64(ref.took)))

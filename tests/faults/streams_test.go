@@ -11,7 +11,7 @@ import (
 
 // streams are the trials with a stdout or stderr that takes nothing: closed, on a full disk, a pipe whose reader has gone.
 func streams(t *testing.T, w *world) (trials []*trial) {
-	w.every(func(who *identity, c *command, ref *reference) {
+	w.all(func(who *identity, c *command, ref *reference) {
 		for _, state := range []string{"closed", "full", "gone"} {
 			trials = append(trials, broken(who, c, ref, 1, state), broken(who, c, ref, 2, state))
 		}

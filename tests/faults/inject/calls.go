@@ -35,8 +35,8 @@ func also(errnos []syscall.Errno, more ...syscall.Errno) []syscall.Errno {
 // runtime's own, or that the C library of no machine lets fail, are there to be told from unknown ones.
 var Kinds = []Kind{
 	// Names and descriptors.
-	{unix.SYS_OPENAT, "openat", also(write, unix.EMFILE, unix.ENOMEM, unix.EACCES), "dp"},
-	{unix.SYS_OPENAT2, "openat2", also(disk, unix.EMFILE, unix.ENOMEM, unix.EACCES, unix.ENOSYS, unix.EAGAIN), "dp"},
+	{unix.SYS_OPENAT, "openat", also(write, unix.EMFILE, unix.EACCES), "dp"},
+	{unix.SYS_OPENAT2, "openat2", also(disk, unix.EMFILE, unix.EACCES, unix.ENOSYS, unix.EAGAIN), "dp"},
 	{unix.SYS_CLOSE, "close", disk, "f"},
 	{unix.SYS_FSTAT, "fstat", disk, "f"},
 	{unix.SYS_NEWFSTATAT, "newfstatat", also(disk, unix.EACCES), "dp"},

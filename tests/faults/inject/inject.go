@@ -35,9 +35,10 @@ type Command struct {
 	Dir            string
 	Env            []string
 	UID, GID       int
-	Stdin          []byte   // by a pipe, whose end comes behind it
-	Stdout, Stderr *os.File // nil: a pipe, see Result
-	Close          []int    // descriptors to be closed: 0, 1 or 2
+	Stdin          []byte        // by a pipe, whose end comes behind it
+	Pause          time.Duration // in the middle of Stdin
+	Stdout, Stderr *os.File      // nil: a pipe, see Result
+	Close          []int         // descriptors to be closed: 0, 1 or 2
 	Ignored        []syscall.Signal
 	Limits         map[int]uint64 // setrlimit(2)
 	Cgroup         string         // directory of the control group to run in
@@ -195,8 +196,11 @@ func (r *run) pipes() (closeTheirs func(), err error) {
 	r.piped.Add(1)
 	go func() {
 		defer r.piped.Done()
-		io.Copy(feed, bytes.NewReader(r.command.Stdin)) // who does not read it has a reason
-		feed.Close()
+		defer feed.Close()
+		half := len(r.command.Stdin) / 2
+		feed.Write(r.command.Stdin[:half]) // who does not read it has a reason
+		time.Sleep(r.command.Pause)
+		feed.Write(r.command.Stdin[half:])
 	}()
 	out := func(given *os.File, to *[]byte) (io.Writer, error) {
 		if given != nil {
@@ -397,6 +401,10 @@ func (c Call) Fits(errno syscall.Errno) bool {
 func errnos(k Kind, n *notification) []syscall.Errno {
 	operation, all := n.args[1], k.Errnos
 	switch n.call {
+	case unix.SYS_OPENAT:
+		if n.args[2]&unix.O_CREAT == 0 {
+			return slices.DeleteFunc(slices.Clone(all), func(e syscall.Errno) bool { return e == unix.ENOSPC })
+		}
 	case unix.SYS_FCNTL:
 		if operation != unix.F_DUPFD && operation != unix.F_DUPFD_CLOEXEC {
 			return nil
