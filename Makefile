@@ -37,11 +37,12 @@ test:
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
 	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -vet=off -count=1 -timeout 60m ./...
 
-# Everything fails that can fail, one thing at a time; `test` takes a sample of it. That takes hours.
+# Everything fails that can fail, one thing at a time, which takes hours; without -all a sample
+# of some 600. It is no part of `test` yet: the program does not withstand all of it.
 faults: export TMPDIR ?= /var/tmp
 faults:
 	tests/setup.sh
-	tests/with-cgroups.sh $(GO) test -count=1 -timeout 12h ./tests/faults -all
+	tests/with-cgroups.sh $(GO) test -tags faults -count=1 -timeout 12h ./tests/faults -all
 
 race:
 	tests/setup.sh

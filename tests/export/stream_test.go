@@ -50,8 +50,8 @@ func TestStream(t *testing.T) {
 		t.Helper()
 		name := testenv.Name()
 		flags := append([]string{"-q"}, m.flags...)
-		m.run(t, stream(), append([]string{"-o", name}, flags...)...)
-		out := m.run(t, stream(), append([]string{"-o", "-"}, flags...)...)
+		m.run(t, stream(), append([]string{"-o", name, "--hostname", "c"}, flags...)...)
+		out := m.run(t, stream(), append([]string{"-o", "-", "--hostname", "c"}, flags...)...)
 		want := bundleTree(t, filepath.Join(m.dir, name))
 		if len(want) < 10 {
 			t.Errorf("%s: the bundle has %d files", what, len(want))
@@ -109,8 +109,8 @@ func TestStreamNames(t *testing.T) {
 	}
 	m := modes(t)[1]
 	flags := append([]string{"-q"}, m.flags...)
-	m.run(t, bytes.NewReader(in.Bytes()), append([]string{"-o", "b"}, flags...)...)
-	out := m.run(t, bytes.NewReader(in.Bytes()), append([]string{"-o", "-"}, flags...)...)
+	m.run(t, bytes.NewReader(in.Bytes()), append([]string{"-o", "b", "--hostname", "c"}, flags...)...)
+	out := m.run(t, bytes.NewReader(in.Bytes()), append([]string{"-o", "-", "--hostname", "c"}, flags...)...)
 	want := bundleTree(t, filepath.Join(m.dir, "b"))
 	if n := want["rootfs/usr/lib/b"]; n.Mode != 0o600 || n.UID != 300000 {
 		t.Errorf("the bundle has %v", n)

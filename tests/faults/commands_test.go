@@ -1,3 +1,5 @@
+//go:build faults
+
 package faults
 
 // command is one way to use the program.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,7 +90,12 @@ func lookTool(name string) (string, error) {
 
 // What a test starts gets every signal, also where the tests themselves run under
 // nohup(1) or in the background of a shell: an ignored signal would stay ignored in it.
+// A process that a test makes of its own program is not meant: it is to find what it was
+// given.
 func init() {
+	if !slices.ContainsFunc(os.Args[1:], func(arg string) bool { return strings.HasPrefix(arg, "-test.") }) {
+		return
+	}
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
