@@ -187,8 +187,7 @@ func exportError(op, name string, err error) error {
 func refused(err error) error { return fmt.Errorf("%w (%w)", err, tarx.ErrRefused) }
 
 var (
-	errChanged = errors.New("it was replaced while being exported")
-	errMount   = errors.New("it is a mount point")
+	errMount = errors.New("it is a mount point")
 )
 
 func (e *exporter) lose(kind tarx.LossKind, name, detail string) {
