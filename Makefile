@@ -9,7 +9,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 # The tag leaves out a generator of manuals that nothing here uses.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs
 
-.PHONY: all build release dist demo test faults race fuzz bench check install clean
+.PHONY: all build release dist demo test faults memory race fuzz bench check install clean
 
 all: build
 
@@ -43,6 +43,13 @@ faults: export TMPDIR ?= /var/tmp
 faults:
 	tests/setup.sh
 	tests/with-cgroups.sh $(GO) test -tags faults -count=1 -timeout 12h ./tests/faults -all
+
+# The worst streams that anyone can write, and the peak of memory for each. Minutes; no part of
+# `test` yet, for not every promise is held.
+memory: export TMPDIR ?= /var/tmp
+memory:
+	tests/setup.sh
+	$(GO) test -tags memory -count=1 -timeout 2h -v ./tests/memory
 
 race:
 	tests/setup.sh
