@@ -32,7 +32,8 @@ test:
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
 	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -count=1 -timeout 15m ./...
 
-# Everything fails that can fail, one thing at a time; `test` takes a sample of it. FAULTS_HOURS on two processors.
+# Everything fails that can fail, one thing at a time; `test` takes a sample of it. About an hour and a half on two
+# processors.
 faults: export TMPDIR ?= /var/tmp
 faults:
 	tests/setup.sh
