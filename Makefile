@@ -37,7 +37,7 @@ test:
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
 	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -vet=off -count=1 -timeout 60m ./...
 
-# Everything fails that can fail, one thing at a time, which takes hours; without -all a sample
+# Everything fails that can fail, one thing at a time, about an hour and a half; without -all a sample
 # of some 600. It is no part of `test` yet: the program does not withstand all of it.
 faults: export TMPDIR ?= /var/tmp
 faults:

@@ -51,7 +51,7 @@ func signals(t *testing.T, w *world) (trials []*trial) {
 					}
 					if sig != unix.SIGKILL && nth == 1 {
 						ignored := signalled(who, c, ref, sig, at+"/ignored", func(cmd *inject.Command) { cmd.Fault, cmd.Ignored = &f, []syscall.Signal{sig} })
-						ignored.kind, ignored.expect = ignored.kind+" ignored", func(*inject.Result) expectation { return expectation{} }
+						ignored.kind, ignored.expect = ignored.kind+" ignored", func(*inject.Result) expectation { return expectation{silent: true} }
 						trials = append(trials, ignored)
 					}
 				}
