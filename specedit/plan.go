@@ -115,6 +115,9 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 		if root.Kind != jsontree.KindObject {
 			return nil, &EditError{Label: d.base, Problem: fmt.Sprintf("a config is a JSON object, this is %s", root.Kind)}
 		}
+		if s := d.Get("linux", "seccomp"); s != nil {
+			d.profile = &pendingSeccomp{by: d.base, own: true, node: s, copy: s.Clone("")}
+		}
 		if !p.Host.Mapping.Empty() {
 			if err := Blame(d.base, d.remap()); err != nil {
 				return nil, err

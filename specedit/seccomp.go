@@ -20,10 +20,10 @@ import (
 // at the end, unless an edit has touched what was made.
 type pendingSeccomp struct {
 	by   string
-	own  bool // docker's default, not a user's file
-	make func(*specs.Spec) (*specs.LinuxSeccomp, error)
-	node *jsontree.Node // what stands in the document
-	copy *jsontree.Node // the same as it was written
+	own  bool                                           // docker's default or the base's, not a user's file
+	make func(*specs.Spec) (*specs.LinuxSeccomp, error) // nil for the base's, which stays as it is
+	node *jsontree.Node                                 // what stands in the document
+	copy *jsontree.Node                                 // the same as it was written
 }
 
 // SeccompDefault sets the profile that docker has by default, for this kernel,
@@ -149,10 +149,10 @@ func (d *Doc) untouchedSeccomp() *pendingSeccomp {
 	return nil
 }
 
-// ownSeccomp is the default profile in the document, or nil. It asks for no
-// version: its errnoRet (runtime-spec 1.1.0) makes glibc do without clone3, and a
-// runtime that does not know the member ignores it, as config.md, "Extensibility",
-// has it. systemd-nspawn takes 1.0.0 only.
+// ownSeccomp is the default profile in the document, or that of the base as it came,
+// or nil. It asks for no version: the errnoRet (runtime-spec 1.1.0) of the default
+// makes glibc do without clone3, and a runtime that does not know the member ignores
+// it, as config.md, "Extensibility", has it. systemd-nspawn takes 1.0.0 only.
 func (d *Doc) ownSeccomp() *jsontree.Node {
 	if p := d.untouchedSeccomp(); p != nil && p.own {
 		return p.node
@@ -163,7 +163,7 @@ func (d *Doc) ownSeccomp() *jsontree.Node {
 // settleSeccomp makes the profile again for the final capabilities.
 func (d *Doc) settleSeccomp() error {
 	p := d.untouchedSeccomp()
-	if p == nil {
+	if p == nil || p.make == nil {
 		return nil
 	}
 	return Blame(p.by, d.setSeccomp(p))
