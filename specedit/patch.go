@@ -110,5 +110,12 @@ func Diff(a, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the second document: %w", err)
 	}
-	return jsontree.Diff(from, to).Encode(), nil
+	patch := jsontree.Diff(from, to)
+	version, _ := to.Member("ociVersion").Str()
+	if len(patch.List) > 0 && older(version, versionNeeded(to, nil)) && to.Member("ociVersion").Equal(from.Member("ociVersion")) {
+		unversioned := from.Clone("")
+		unversioned.RemoveMember("ociVersion", "")
+		patch = jsontree.Diff(unversioned, to)
+	}
+	return patch.Encode(), nil
 }

@@ -347,6 +347,10 @@ func TestVersion(t *testing.T) {
 	old := func(version string) []byte {
 		return []byte(`{"ociVersion":"` + version + `","process":{"cwd":"/","args":["sh"]},"root":{"path":"rootfs"},"linux":{"namespaces":[{"type":"uts"}]}}`)
 	}
+	seccomp, err := (&specedit.Plan{Template: specedit.TemplateDocker}).Build(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name  string
 		base  []byte
@@ -376,6 +380,8 @@ func TestVersion(t *testing.T) {
 		{"a pre-release of what is needed", old("1.0.2-dev"), []specedit.Edit{set(t, "/process/user/umask", `18`)}, "1.0.2-dev"},
 		{"a pre-release that is too old", old("1.0.2-dev"), []specedit.Edit{set(t, "/domainname", `x`)}, "1.1.0"},
 		{"a draft", old("0.4.0"), nil, "1.0.0"},
+		{"the default profile of a file", seccomp, []specedit.Edit{set(t, "/process/cwd", `/tmp`)}, "1.0.0"},
+		{"a file's profile that an edit touches", seccomp, []specedit.Edit{set(t, "/linux/seccomp/defaultErrnoRet", `38`)}, "1.1.0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := build(t, specedit.Plan{Base: c.base, Edits: c.edits})["ociVersion"]; got != c.want {
