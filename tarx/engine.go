@@ -44,7 +44,8 @@ func (e *Engine) Read(src *Source, layer bool) {
 }
 
 // Each calls visit for every entry and checks that the stream is whole.
-func (e *Engine) Each(visit func(*Header) error) error {
+func (e *Engine) Each(visit func(*Header) error) (err error) {
+	defer CatchNoMemory(&err)
 	for {
 		h, err := e.Parser.NextBelow(e.Options.StripPrefix)
 		if err == io.EOF {

@@ -2,6 +2,7 @@ package tarx
 
 import (
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"unsafe"
 
@@ -18,12 +19,27 @@ const MaxTables = 96 << 20
 // ErrTables is the refusal of a stream that would take more than [MaxTables].
 var ErrTables = errors.New("the names of its directories, symlinks and devices take more than 96 MiB of memory")
 
+// noMemory is what the tables panic with where the kernel gives no memory, for all who add to them
+// to end by [CatchNoMemory].
+type noMemory struct{ err error }
+
+// CatchNoMemory, deferred by who adds to tables, makes an error of there being no memory for them.
+func CatchNoMemory(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case noMemory:
+		*err = fmt.Errorf("get memory for the names of the stream: %w", r.err)
+	default:
+		panic(r)
+	}
+}
+
 // allocate gets memory for n values, which must not hold pointers.
 func allocate[T any](n int) []T {
 	var v T
 	p, err := unix.MmapPtr(-1, 0, nil, uintptr(n)*unsafe.Sizeof(v), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
-		panic("out of memory: " + err.Error()) // Go's own allocator ends the program, too
+		panic(noMemory{err})
 	}
 	return unsafe.Slice((*T)(p), n)
 }

@@ -209,18 +209,20 @@ func (r *removal) rename() (name string, err error) {
 	return name, err
 }
 
-// remove empties the bundle and removes its directory. As long as the rootfs and config.json are
-// there, what is left is a bundle, so they go last.
+// remove empties the bundle and removes its directory. As long as there are a directory rootfs and
+// config.json, what is left is a bundle, so they go last. With the rootfs alone, which is empty by
+// then, it is what Force takes.
 func (r *removal) remove(name string) error {
 	fd, dir := int(r.dir.Fd()), r.dest.dir
 	err := remove.Children(fd, rootfsName, configName)
-	for _, part := range []string{rootfsName, configName} {
-		if err == nil {
-			err = remove.All(fd, part)
-		}
+	if err == nil {
+		err = remove.Empty(fd, rootfsName)
 	}
 	if err == nil {
-		err = remove.Children(fd) // what has come meanwhile
+		err = remove.All(fd, configName)
+	}
+	if err == nil {
+		err = remove.Children(fd) // with what has come meanwhile
 	}
 	if err == nil {
 		err = r.dest.removeEmpty(r.dir, name)

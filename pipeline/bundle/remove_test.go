@@ -262,28 +262,31 @@ func TestRemoveBusy(t *testing.T) {
 	wantKind(t, "locked", Remove(t.Context(), []string{x}, RemoveOptions{}), Busy)
 }
 
+// What cannot be removed to its end is a bundle still, and can be removed later.
 func TestRemoveThatFails(t *testing.T) {
 	testenv.NeedRoot(t)
-	dir := t.TempDir()
-	x := makeBundle(t, filepath.Join(dir, "x"))
-	f, err := os.Open(filepath.Join(x, "rootfs/etc/passwd"))
-	must(t, err)
-	defer f.Close()
-	const immutable = 0x10 // FS_IMMUTABLE_FL
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
-		t.Fatal("needs a filesystem with immutable files, such as ext4: set TMPDIR to one:", err)
+	for _, stays := range []string{"rootfs/etc/passwd", "config.json"} {
+		dir := t.TempDir()
+		x := makeBundle(t, filepath.Join(dir, "x"))
+		f, err := os.Open(filepath.Join(x, stays))
+		must(t, err)
+		defer f.Close()
+		const immutable = 0x10 // FS_IMMUTABLE_FL
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
+			t.Fatal("needs a filesystem with immutable files, such as ext4: set TMPDIR to one:", err)
+		}
+		defer unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)
+		err = Remove(t.Context(), []string{x}, RemoveOptions{})
+		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), filepath.Join(x, stays)) {
+			t.Errorf("an immutable file: %v", err)
+		}
+		if got := list(t, dir); !slices.Equal(got, []string{"x"}) {
+			t.Errorf("left: %q", got)
+		}
+		if got := list(t, x); !slices.Equal(got, []string{"config.json", "rootfs"}) {
+			t.Errorf("left in the bundle: %q", got)
+		}
+		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0))
+		must(t, Remove(t.Context(), []string{x}, RemoveOptions{}))
 	}
-	defer unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)
-	err = Remove(t.Context(), []string{x}, RemoveOptions{})
-	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), filepath.Join(x, "rootfs/etc/passwd")) {
-		t.Errorf("an immutable file: %v", err)
-	}
-	if got := list(t, dir); !slices.Equal(got, []string{"x"}) {
-		t.Errorf("left: %q", got)
-	}
-	if got := list(t, x); !slices.Equal(got, []string{"config.json", "rootfs"}) {
-		t.Errorf("left in the bundle: %q", got)
-	}
-	must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0))
-	must(t, Remove(t.Context(), []string{x}, RemoveOptions{}))
 }

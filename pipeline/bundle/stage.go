@@ -42,7 +42,7 @@ func NewStage(d *Destination) (*Stage, error) {
 		}
 		s, err := openStage(d, name)
 		// Another run's sweep came between: it took this for a stale one.
-		if err == unix.ENOENT || err == unix.EWOULDBLOCK {
+		if errors.Is(err, unix.ENOENT) || err == unix.EWOULDBLOCK {
 			continue
 		}
 		if err != nil {

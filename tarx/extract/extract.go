@@ -65,14 +65,14 @@ type Extractor struct {
 }
 
 // New prepares the extraction below root.
-func New(root *os.File, o tarx.Options) (*Extractor, error) {
+func New(root *os.File, o tarx.Options) (_ *Extractor, err error) {
+	defer tarx.CatchNoMemory(&err)
 	x := &Extractor{Engine: tarx.NewEngine(o), root: root, table: newDirTable()}
 	x.fsuid, x.fsgid = uint32(os.Geteuid()), uint32(os.Getegid())
 
 	if x.Options.Workers <= 0 {
 		x.Options.Workers = max(1, min(4, runtime.GOMAXPROCS(0)))
 	}
-	var err error
 	if x.room, err = newHandleRoom(x.Options.Workers + queueLength + 2); err != nil {
 		return nil, err
 	}

@@ -27,15 +27,23 @@ var ErrMount = errors.New("is a mount point")
 // directories of any size take bounded memory.
 //
 // It carries on after an error and returns the first, which is an [*fs.PathError] whose path begins
-// with name. parent itself is neither changed nor closed.
+// with name, unless a second attempt succeeds and all is gone in the end. parent itself is neither
+// changed nor closed.
 func All(parent int, name string) error {
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return &fs.PathError{Op: "remove", Path: name, Err: unix.EINVAL}
 	}
 	r := remover{parent: parent}
 	if r.removeFile(name) {
-		r.enter(name)
+		r.enter(level{name: name})
 	}
+	return r.walk()
+}
+
+// Empty is [All], but leaves the directory called name itself, empty.
+func Empty(parent int, name string) error {
+	r := remover{parent: parent}
+	r.enter(level{name: name, stays: true})
 	return r.walk()
 }
 
@@ -47,7 +55,7 @@ func Children(dir int, keep ...string) error {
 		return err
 	}
 	r := remover{spare: keep}
-	r.stack.Enter(fd, level{top: true})
+	r.stack.Enter(fd, level{stays: true, opened: true})
 	return r.walk()
 }
 
@@ -69,9 +77,10 @@ type level struct {
 	subdirs []string // of what was read so far, those still to be removed
 	removed bool     // something went in this pass
 	passes  int
-	opened  bool // made accessible already
+	opened  bool // made accessible already, or not ours to change
 	kept    bool // something could not be removed, and has been reported
-	top     bool // to be emptied, not removed, and not ours to change
+	stays   bool // to be emptied, not removed
+	found   bool // something was listed in this pass, or could not be
 }
 
 func (r *remover) walk() error {
@@ -81,7 +90,7 @@ func (r *remover) walk() error {
 		if n := len(top.Data.subdirs); n > 0 {
 			name := top.Data.subdirs[n-1]
 			top.Data.subdirs = top.Data.subdirs[:n-1]
-			r.enter(name)
+			r.enter(level{name: name})
 			continue
 		}
 		if r.read(top) {
@@ -135,7 +144,7 @@ func (r *remover) dirfd() int {
 // ours to change.
 func (r *remover) unlock() bool {
 	d := r.current()
-	if d == nil || d.opened || d.top {
+	if d == nil || d.opened {
 		return false
 	}
 	d.opened = true
@@ -172,12 +181,13 @@ func (r *remover) removeFile(name string) (isDir bool) {
 	}
 }
 
-// enter makes the directory name of the current one the current one.
-func (r *remover) enter(name string) {
+// enter makes a directory of the current one the current one.
+func (r *remover) enter(l level) {
+	name := l.name
 	fd, err := r.openDir(name)
 	switch err {
 	case nil:
-		r.stack.Enter(fd, level{name: name})
+		r.stack.Enter(fd, l)
 	case unix.ENOENT:
 	case unix.ENOTDIR, unix.ELOOP: // an immutable file, or what was a directory when it was listed
 		if err := r.unlink(name, 0); err != nil {
@@ -224,6 +234,7 @@ func (r *remover) read(d *handle.Level[level]) bool {
 	n, err := handle.Getdents(d.FD, r.buf)
 	if err != nil {
 		if err != unix.ENOENT { // removed by somebody else
+			d.Data.found = true
 			r.fail("read", "", err)
 		}
 		return false
@@ -235,9 +246,10 @@ func (r *remover) read(d *handle.Level[level]) bool {
 		raw, kind, next := handle.NextDirent(rest)
 		rest = next
 		name := string(raw)
-		if handle.IsDot(raw) || d.Data.top && slices.Contains(r.spare, name) {
+		if handle.IsDot(raw) || r.stack.Len() == 1 && slices.Contains(r.spare, name) {
 			continue
 		}
+		d.Data.found = true
 		if kind == unix.DT_DIR || r.removeFile(name) {
 			d.Data.subdirs = append(d.Data.subdirs, name)
 		}
@@ -253,16 +265,18 @@ func (r *remover) leave() bool {
 		r.fail("open", "..", err)
 		return false
 	}
-	if !d.Data.top {
+	if !d.Data.stays {
 		err = r.unlink(d.Data.name, unix.AT_REMOVEDIR)
-	} else if d.Data.removed {
+	} else if d.Data.found && (d.Data.removed || d.Data.kept) {
 		err = unix.ENOTEMPTY // for all that is known
 	}
 	switch {
+	case err == nil && r.stack.Len() == 0:
+		r.err = nil // whatever failed has been done since
 	case err == nil:
 	case (err == unix.ENOTEMPTY || err == unix.EEXIST) && d.Data.removed && d.Data.passes < removePasses:
 		if _, err := unix.Seek(d.FD, 0, unix.SEEK_SET); err == nil {
-			d.Data.removed = false
+			d.Data.removed, d.Data.found = false, false
 			d.Data.passes++
 			r.stack.Enter(d.FD, d.Data)
 			return true

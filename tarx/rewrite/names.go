@@ -45,9 +45,7 @@ const (
 )
 
 func newNames() *names {
-	t := &names{seed: maphash.MakeSeed()}
-	t.nodes.Add(nameNode{flags: nodeImplied})
-	return t
+	return &names{seed: maphash.MakeSeed()}
 }
 
 // free gives the memory back.

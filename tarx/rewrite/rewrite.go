@@ -120,7 +120,12 @@ func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
 	defer cancel()
 	r.src = tarx.NewSource(in, nil, ctx.Done())
 	r.Read(r.src, false)
-	err := r.Each(r.entry)
+	err := r.Each(func(h *tarx.Header) error {
+		if r.names.nodes.Len() == 0 {
+			r.names.nodes.Add(nameNode{flags: nodeImplied}) // the root
+		}
+		return r.entry(h)
+	})
 	if err == nil {
 		err = r.finishImplied()
 	}
