@@ -30,6 +30,7 @@ type Plan struct {
 	Resolv Resolv
 
 	notes []string // of the last Check or Build
+	files []File   // of the last Build
 }
 
 // Check makes the config as far as that can be done before the rootfs exists:
@@ -62,6 +63,9 @@ func (p *Plan) Warnings() []string {
 	return append(w, p.notes...)
 }
 
+// Files are what the config that was last built needs in its rootfs.
+func (p *Plan) Files() []File { return p.files }
+
 func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if users == nil {
 		users = noRootfs{}
@@ -71,7 +75,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 		return nil, err
 	}
 	d.notes = append(d.notes, d.modernize()...)
-	defer func() { p.notes = d.notes }()
+	defer func() { p.notes, p.files = d.notes, d.files }()
 	if p.RootPath != "" {
 		if err := d.Put(p.RootPath, "root", "path"); err != nil {
 			return nil, err
