@@ -63,6 +63,14 @@ func (p *Plan) Warnings() []string {
 	return append(w, p.notes...)
 }
 
+func (p *Plan) docker() bool { return p.Base == nil && p.Template != TemplateRunc }
+
+// ResolvesNames tells whether the plan takes care that the container resolves names, as
+// far as there are files for that.
+func (p *Plan) ResolvesNames() bool {
+	return p.Resolv != ResolvNone && (p.Resolv != ResolvAuto || p.docker())
+}
+
 // Files are what the config that was last built needs in its rootfs.
 func (p *Plan) Files() []File { return p.files }
 
@@ -89,7 +97,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err := d.checkUser(); err != nil {
 		return nil, err
 	}
-	if err := d.resolv(p.Resolv, p.Base == nil && p.Template != TemplateRunc); err != nil {
+	if err := d.resolv(p.Resolv, p.docker()); err != nil {
 		return nil, Blame("", err)
 	}
 	if err := d.settle(); err != nil {

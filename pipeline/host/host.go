@@ -39,12 +39,12 @@ func nameFiles(h *specedit.Host) {
 	if h.ResolvConf == "" {
 		return
 	}
-	h.Resolver = readResolver(h.ResolvConf)
+	h.Resolver = ReadResolver(h.ResolvConf)
 	if slices.ContainsFunc(h.Resolver.Servers, func(s string) bool { return !OnLoopback(s) }) {
 		return
 	}
 	if h.UpstreamResolvConf = regular("/run/systemd/resolve/resolv.conf"); h.UpstreamResolvConf != "" {
-		h.Resolver = readResolver(h.UpstreamResolvConf)
+		h.Resolver = ReadResolver(h.UpstreamResolvConf)
 	}
 }
 
@@ -55,8 +55,8 @@ func OnLoopback(server string) bool {
 	return err == nil && address.IsLoopback()
 }
 
-// readResolver reads a resolv.conf; of one that cannot be read there is nothing.
-func readResolver(name string) specedit.Resolver {
+// ReadResolver reads a resolv.conf; of one that cannot be read there is nothing.
+func ReadResolver(name string) specedit.Resolver {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return specedit.Resolver{}
