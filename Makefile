@@ -9,7 +9,7 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 # The tag leaves out a generator of manuals that nothing here uses.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs
 
-.PHONY: all go build release dist demo test faults memory race fuzz bench check install clean
+.PHONY: all go build release dist demo test test-vm matrix faults memory race fuzz bench check install clean
 
 all: build
 
@@ -53,6 +53,15 @@ memory: export TMPDIR ?= /var/tmp
 memory: go
 	tests/setup.sh
 	$(GO) test -tags memory -count=1 -timeout 2h -v ./tests/memory
+
+# Other machines: bare ones, and such as qemu boots. An hour where it has to emulate the
+# processor; what came out is in docs/machines.md.
+test-vm: go
+	tests/machines/run.sh
+
+# Every runtime starts a bundle; what came out is in docs/runtimes.md. Minutes.
+matrix: go
+	tests/matrix/run.sh
 
 race: go
 	tests/setup.sh

@@ -3,13 +3,13 @@
 # that only the programs named, from its Debian or Ubuntu archive; `go` is a Go that can
 # build this module. Root only; an ordinary user is told what is missing (exit 1). Quick
 # and silent when nothing is. With OCIBUNDLE_TEST=unit, which leaves out the tests that
-# need more than Go, it does nothing but `go`.
+# need more than Go, it does nothing but `go`. TOOLS names another list than testenv/tools.txt.
 set -euo pipefail
 [ "${OCIBUNDLE_TEST-}" != unit ] || [ "${1-}" = go ] || exit 0
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 tests=$(dirname "$(readlink -f "$0")")
-table=$tests/testenv/tools.txt
+table=${TOOLS:-$tests/testenv/tools.txt}
 only=" $* "
 
 # missing N prints the packages of the programs that are not installed: the package
