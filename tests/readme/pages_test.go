@@ -1,6 +1,7 @@
 package readme
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,11 +154,13 @@ func TestPages(t *testing.T) {
 				for _, name := range p.containers {
 					testenv.Output(t, engine.Docker(t.Context(), "create", "--name", name, "redis"))
 				}
+				t.Cleanup(func() {
+					left := strings.Fields(testenv.Output(t, engine.Docker(context.Background(), "ps", "-aq")))
+					if len(left) > 0 {
+						testenv.Output(t, engine.Docker(context.Background(), append([]string{"rm", "-f"}, left...)...))
+					}
+				})
 				r.page(t, dir, p)
-				left := strings.Fields(testenv.Output(t, engine.Docker(t.Context(), "ps", "-aq")))
-				if len(left) > 0 {
-					testenv.Output(t, engine.Docker(t.Context(), append([]string{"rm", "-f"}, left...)...))
-				}
 			})
 		}
 	}
@@ -202,6 +205,9 @@ func (r reader) tools(t *testing.T) string {
 	return dir
 }
 
+// words are without the line ends and columns of a terminal.
+func words(s string) string { return strings.Join(strings.Fields(s), " ") }
+
 // page runs a page's blocks one after the other, in one directory, and compares what
 // they print where the page says so.
 func (r reader) page(t *testing.T, dir string, p page) {
@@ -217,7 +223,7 @@ func (r reader) page(t *testing.T, dir string, p page) {
 		case b.kind == "make":
 			r.makefile(t, r.subdirectory(t, dir), text)
 		case b.kind == "output":
-			if printed = strings.ReplaceAll(printed, "\r", ""); !strings.Contains(printed, text) {
+			if !strings.Contains(words(printed), words(text)) {
 				t.Errorf("%s:%d says\n%s\nand what is printed is\n%s", p.name, b.line, text, printed)
 			}
 		case b.kind != "":

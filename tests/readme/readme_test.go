@@ -171,18 +171,18 @@ func (r reader) makefile(t *testing.T, dir, text string) {
 		t.Fatal(err)
 	}
 	const target = "redis/config.json"
-	run := func(want string) {
+	run := func(makes bool) {
 		t.Helper()
 		says := testenv.Output(t, r.command(t.Context(), dir, "make", target))
-		if !strings.Contains(says, want) {
-			t.Errorf("make says %q, not %q", says, want)
+		if strings.Contains(says, "ocibundle") != makes {
+			t.Errorf("make says %q", says)
 		}
 	}
-	run("ocibundle")
+	run(true)
 	if _, err := os.Stat(filepath.Join(dir, target)); err != nil {
 		t.Error(err)
 	}
-	run("up to date")
+	run(false)
 	if strings.Contains(text, "FORCE") {
 		return // it looks at something else than its own time
 	}
@@ -190,5 +190,5 @@ func (r reader) makefile(t *testing.T, dir, text string) {
 	if err := os.Chtimes(path, now, now); err != nil {
 		t.Fatal(err)
 	}
-	run("ocibundle")
+	run(true)
 }
