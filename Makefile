@@ -9,19 +9,22 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 # The tag leaves out a generator of manuals that nothing here uses.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs
 
-.PHONY: all build release dist demo test faults memory race fuzz bench check install clean
+.PHONY: all go build release dist demo test test-vm matrix faults memory race fuzz bench check install clean
 
 all: build
 
-build:
+go:
+	@GO=$(GO) tests/setup.sh go
+
+build: go
 	$(BUILD) -o bin/ocibundle .
 
-release:
+release: go
 	GOOS=linux GOARCH=amd64 $(BUILD) -ldflags=-s -o bin/ocibundle-linux-amd64 .
 	GOOS=linux GOARCH=arm64 $(BUILD) -ldflags=-s -o bin/ocibundle-linux-arm64 .
 
 # What is released: static binaries, Debian packages, bills of materials, SHA256SUMS.
-dist:
+dist: go
 	packaging/dist.sh
 
 demo: build
@@ -32,7 +35,7 @@ demo: build
 # Some tests expect what a filesystem on a disk does, and /tmp may be in memory. The time
 # limit is for what hangs: a busy machine takes several times as long as an idle one.
 test: export TMPDIR ?= /var/tmp
-test:
+test: go
 	tests/setup.sh
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
 	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -vet=off -count=1 -timeout 60m ./...
@@ -40,18 +43,27 @@ test:
 # Everything fails that can fail, one thing at a time, about an hour and a half; without -all a sample
 # of some 600. It is no part of `test` yet: the program does not withstand all of it.
 faults: export TMPDIR ?= /var/tmp
-faults:
+faults: go
 	tests/setup.sh
 	tests/with-cgroups.sh $(GO) test -tags faults -count=1 -timeout 12h ./tests/faults -all
 
 # The worst streams that anyone can write, and the peak of memory for each. Minutes; no part of
 # `test` yet, for not every promise is held.
 memory: export TMPDIR ?= /var/tmp
-memory:
+memory: go
 	tests/setup.sh
 	$(GO) test -tags memory -count=1 -timeout 2h -v ./tests/memory
 
-race:
+# Other machines: bare ones, and such as qemu boots. An hour where it has to emulate the
+# processor; what came out is in docs/machines.md.
+test-vm: go
+	tests/machines/run.sh
+
+# Every runtime starts a bundle; what came out is in docs/runtimes.md. Minutes.
+matrix: go
+	tests/matrix/run.sh; status=$$?; tests/matrix/compare.sh && exit $$status
+
+race: go
 	tests/setup.sh
 	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race ./cli ./pipeline/... ./specedit/... ./tarx/...
 
@@ -62,15 +74,15 @@ FUZZ_PARSER ?= 300000x
 FUZZ_EXTRACT ?= 60000x
 FUZZ = $(GO) test -run '^$$' -fuzzminimizetime 20x
 
-fuzz:
+fuzz: go
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && export TMPDIR="$$dir" && set -x && \
 	    $(FUZZ) -fuzz '^FuzzParser$$' -fuzztime $(FUZZ_PARSER) ./tarx && \
 	    $(FUZZ) -fuzz '^FuzzExtract$$' -fuzztime $(FUZZ_EXTRACT) ./tarx/extract
 
-bench:
+bench: go
 	tests/bench/run.sh
 
-check:
+check: go
 	tests/check.sh
 
 install: build

@@ -1,6 +1,12 @@
 module ocibundle
 
-go 1.26.8
+// golang.org/x/sys and golang.org/x/term ask for it.
+go 1.26.0
+
+// What an older Go fetches to build with. Nothing here needs its patch level but the tests,
+// which read hostile archives with archive/tar: up to 1.26.1 the memory that takes has no
+// bound (CVE-2026-32288). It is the newest there was, and goes up with the other modules.
+toolchain go1.26.8
 
 require (
 	github.com/cyphar/filepath-securejoin v0.7.0
@@ -35,7 +41,6 @@ require (
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/xrash/smetrics v0.0.0-20240521201337-686a1a2994c1 // indirect
-	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/tools v0.49.0 // indirect
 )
 

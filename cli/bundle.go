@@ -116,7 +116,7 @@ func (p *program) chooseIDs(o *options) (err error) {
 
 // foresee says what will stop the new bundle's command from starting.
 func (p *program) foresee(o *options, res *pipeline.Result) (warnings []string) {
-	found, err := check.Bundle(p.signals.ctx, check.Config{Dir: res.Output, IDs: o.config.IDs, Start: true})
+	found, err := check.Bundle(p.signals.ctx, check.Config{Dir: res.Output, IDs: o.config.IDs, Start: true, Names: o.config.Spec.ResolvesNames()})
 	if err != nil {
 		return nil // the bundle is there, and this is beyond what was asked for
 	}

@@ -139,6 +139,8 @@ var findingHints = map[string]string{
 	check.FindingNamespace:        "a namespace lives no longer than its process, unless it is mounted: ocibundle edit DIR --net private",
 	check.FindingSecurity:         "ocibundle edit DIR --remove PTR takes it out",
 	specedit.FindingRlimit:        "ocibundle edit DIR --ulimit NAME=SOFT:HARD sets a lower one",
+	check.FindingHosts:            "ocibundle edit DIR -v /etc/hosts:/etc/hosts:ro takes the host's",
+	check.FindingResolv:           "ocibundle edit DIR -v FILE:/etc/resolv.conf:ro, as of /etc/resolv.conf or /run/systemd/resolve/resolv.conf",
 	check.FindingOwner:            "the ids on disk and the mapping in config.json are made together: extract it again with --remap or --uidmap",
 	check.FindingParent:           "chmod o+x lets others through a directory",
 	check.FindingForbidden:        "see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)",

@@ -47,6 +47,10 @@ func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) err
 	if err != nil {
 		return err
 	}
+	res.warnNew(c.Spec.Warnings())
+	if err := c.placeFiles(rootfs, res); err != nil {
+		return err
+	}
 	if err := st.OpenToRoot(c.IDs); err != nil {
 		return err
 	}

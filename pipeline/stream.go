@@ -82,6 +82,10 @@ func Stream(ctx context.Context, c Source, w io.Writer) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	res.warnNew(c.Spec.Warnings())
+	if err := c.streamFiles(ctx, out, res); err != nil {
+		return nil, err
+	}
 	uid, gid := configOwner(c.IDs)
 	if err := out.WriteFile("config.json", 0o644, uid, gid, time.Now().Unix(), config); err != nil {
 		return nil, err

@@ -1,6 +1,11 @@
 // Package specedit makes config.json: a template, changed by an ordered list
 // of edits, checked against the OCI runtime specification.
 //
+// [Plan] is what others begin with: a base, a list of [Edit], and then [Plan.Check] and
+// [Plan.Build]. The functions that make an Edit take what the flags of that name take, and a
+// label, the user's own words for it, for errors to blame. [Diff] makes a patch of two
+// configs, [Inspect] says what is dubious in one. What else is exported serves the program.
+//
 // The config is held as an ordered tree of raw JSON, not as Go structs, so
 // that whatever no edit touches comes out as it went in: the order of the
 // keys, the digits of the numbers, and members that are newer than this

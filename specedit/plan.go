@@ -30,6 +30,7 @@ type Plan struct {
 	Resolv Resolv
 
 	notes []string // of the last Check or Build
+	files []File   // of the last Build
 }
 
 // Check makes the config as far as that can be done before the rootfs exists:
@@ -62,6 +63,17 @@ func (p *Plan) Warnings() []string {
 	return append(w, p.notes...)
 }
 
+func (p *Plan) docker() bool { return p.Base == nil && p.Template != TemplateRunc }
+
+// ResolvesNames tells whether the plan takes care that the container resolves names, as
+// far as there are files for that.
+func (p *Plan) ResolvesNames() bool {
+	return p.Resolv != ResolvNone && (p.Resolv != ResolvAuto || p.docker())
+}
+
+// Files are what the config that was last built needs in its rootfs.
+func (p *Plan) Files() []File { return p.files }
+
 func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if users == nil {
 		users = noRootfs{}
@@ -71,7 +83,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 		return nil, err
 	}
 	d.notes = append(d.notes, d.modernize()...)
-	defer func() { p.notes = d.notes }()
+	defer func() { p.notes, p.files = d.notes, d.files }()
 	if p.RootPath != "" {
 		if err := d.Put(p.RootPath, "root", "path"); err != nil {
 			return nil, err
@@ -85,7 +97,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err := d.checkUser(); err != nil {
 		return nil, err
 	}
-	if err := d.resolv(p.Resolv, p.Base == nil && p.Template != TemplateRunc); err != nil {
+	if err := d.resolv(p.Resolv, p.docker()); err != nil {
 		return nil, Blame("", err)
 	}
 	if err := d.settle(); err != nil {

@@ -1,6 +1,7 @@
 package specedit
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"path"
@@ -51,66 +52,96 @@ func (r FileUsers) Empty(name string) (bool, error) {
 	return err == nil && len(data) == 0, nil // what cannot be read as a file is something
 }
 
-// resolv adds the mounts that names are resolved with. docker says that the base is that
-// template.
+// resolv adds the mounts that names are resolved with, or the files that say what the
+// container itself had. docker says that the base is that template.
 func (d *Doc) resolv(mode Resolv, docker bool) error {
-	if mode == ResolvNone || mode == ResolvAuto && !docker {
+	rootfs, _ := d.users.(FileLookup)
+	switch {
+	case mode == ResolvNone:
+		return nil
+	case mode == ResolvAuto && !docker:
+		d.noteLost(d.names.all(), "only the docker template resolves names by itself")
+		return nil
+	case mode == ResolvAuto && rootfs == nil: // what the rootfs has is not known
+		if d.users == (noRootfs{}) {
+			d.noteLost(d.names.all(), "there is no rootfs to write them into")
+		}
 		return nil
 	}
-	rootfs, _ := d.users.(FileLookup)
-	if mode == ResolvAuto && rootfs == nil {
-		return nil // what the rootfs has is not known
+	hosts := nameFile{name: "etc/hosts", source: d.host.Hosts, forced: mode == ResolvHost}
+	conf := nameFile{name: "etc/resolv.conf", source: d.host.ResolvConf, forced: mode != ResolvAuto}
+	if mode == ResolvAuto {
+		conf.source = d.networkResolvConf()
+		conf.own, conf.says = d.names.resolvConf(d.host.Resolver), d.names.resolverSettings()
+	} else if mode != ResolvHost {
+		conf.source = string(mode)
 	}
-	resolvConf, forced := d.host.ResolvConf, true
-	switch mode {
-	case ResolvHost:
-	case ResolvAuto:
-		resolvConf, forced = d.networkResolvConf(), false
-	default:
-		resolvConf = string(mode)
+	if mode != ResolvHost {
+		hosts.own, hosts.says = d.hostsFile(), d.names.hostSettings()
 	}
-	for _, f := range []struct {
-		name, source string
-		forced       bool
-	}{{"etc/hosts", d.host.Hosts, mode == ResolvHost}, {"etc/resolv.conf", resolvConf, forced}} {
-		if f.source == "" || d.mountedAt("/"+f.name) {
-			continue
-		}
-		if !f.forced && rootfs != nil {
-			empty, err := rootfs.Empty(f.name)
-			if err != nil {
-				return err
-			}
-			if !empty {
-				continue
-			}
-		}
-		// In a user namespace a bind cannot lose the flags that its source's mount has
-		// (mount_namespaces(7)): all are there, as none is missed.
-		if err := d.PutMount(specs.Mount{Destination: "/" + f.name, Type: "bind", Source: f.source,
-			Options: []string{"bind", "ro", "nosuid", "nodev", "noexec", "rprivate"}}); err != nil {
+	for _, f := range []nameFile{hosts, conf} {
+		if err := d.resolvWith(f, rootfs); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// nameFile is a file that names are resolved with.
+type nameFile struct {
+	name   string   // in the rootfs
+	source string   // the host's file for it; "" for none
+	forced bool     // whatever the rootfs has
+	own    *File    // what the container had instead
+	says   []string // own in words
+}
+
+// resolvWith mounts a file, or has it written into the rootfs.
+func (d *Doc) resolvWith(f nameFile, rootfs FileLookup) error {
+	if f.source == "" && f.own == nil || d.mountedAt("/"+f.name) {
+		return nil
+	}
+	if !f.forced && rootfs != nil {
+		empty, err := rootfs.Empty(f.name)
+		if err != nil {
+			return err
+		}
+		if !empty {
+			d.noteLost(f.says, "the rootfs has its own /"+f.name)
+			return nil
+		}
+	}
+	if f.own != nil {
+		d.files = append(d.files, *f.own)
+		return nil
+	}
+	// In a user namespace a bind cannot lose the flags that its source's mount has
+	// (mount_namespaces(7)): all are there, as none is missed.
+	return d.PutMount(specs.Mount{Destination: "/" + f.name, Type: "bind", Source: f.source,
+		Options: []string{"bind", "ro", "nosuid", "nodev", "noexec", "rprivate"}})
+}
+
 // networkResolvConf is the file of the host that fits the container's network: none for
 // a network of its own, which leads nowhere, and for one at a path the servers
 // themselves, not a resolver on the host's loopback.
 func (d *Doc) networkResolvConf() string {
+	switch n := d.networkNamespace(); {
+	case n == nil:
+		return d.host.ResolvConf
+	case n.Member("path") == nil:
+		return ""
+	}
+	return cmp.Or(d.host.UpstreamResolvConf, d.host.ResolvConf)
+}
+
+// networkNamespace is the container's, nil where it is the host's.
+func (d *Doc) networkNamespace() *jsontree.Node {
 	for _, n := range jsontree.Elements(d.Get("linux", "namespaces")) {
-		if !n.Member("type").Is("network") {
-			continue
-		}
-		if n.Member("path") == nil {
-			return ""
-		}
-		if d.host.UpstreamResolvConf != "" {
-			return d.host.UpstreamResolvConf
+		if n.Member("type").Is("network") {
+			return n
 		}
 	}
-	return d.host.ResolvConf
+	return nil
 }
 
 // mountedAt tells whether something is mounted at a path, or above it.

@@ -2,6 +2,7 @@ package specedit_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -86,5 +87,81 @@ func TestResolv(t *testing.T) {
 		if (err != nil) != c.fails || strings.Contains(string(text), "/h/hosts") {
 			t.Errorf("%v: %v", c.err, err)
 		}
+	}
+}
+
+// What a container had of its own becomes files where --resolv says nothing else, and a
+// warning where there is no place for it.
+func TestNames(t *testing.T) {
+	host := specedit.Host{Hosts: "/h/hosts", ResolvConf: "/h/resolv",
+		Resolver: specedit.Resolver{Servers: []string{"192.0.2.1"}, Search: []string{"host.example"}, Options: []string{"edns0"}}}
+	dns := specedit.Names{Resolver: specedit.Resolver{Servers: []string{"192.0.2.9"}, Search: []string{"a.example", "b.example"}, Options: []string{"ndots:2"}}}
+	extra := specedit.Names{Hosts: []string{"192.0.2.3\tdb"}}
+	hostNet := must(specedit.Namespace("--net host", "network", "host", "/"))
+	volume := must(specedit.Volume("-v", "/a:/etc", "/"))
+	const dockers = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n" +
+		"ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n192.0.2.3\tdb\n"
+	full := map[string]string{"etc/hosts": "x", "etc/resolv.conf": "x"}
+	for _, c := range []struct {
+		name     string
+		names    specedit.Names
+		template string
+		resolv   specedit.Resolv
+		noRootfs bool
+		rootfs   map[string]string
+		edits    []specedit.Edit
+		want     string // the files
+		warns    string
+	}{
+		{name: "nothing of its own"},
+		{name: "all of resolv.conf", names: dns, want: `etc/resolv.conf "nameserver 192.0.2.9\nsearch a.example b.example\noptions ndots:2\n" after ""`},
+		{name: "servers", names: specedit.Names{Resolver: specedit.Resolver{Servers: []string{"192.0.2.9", "2001:db8::9"}}},
+			want: `etc/resolv.conf "nameserver 192.0.2.9\nnameserver 2001:db8::9\nsearch host.example\noptions edns0\n" after ""`},
+		{name: "no search", names: specedit.Names{Resolver: specedit.Resolver{Search: []string{"."}}},
+			want: `etc/resolv.conf "nameserver 192.0.2.1\noptions edns0\n" after ""`},
+		{name: "hosts", names: extra, want: fmt.Sprintf("etc/hosts %q after %q", dockers, "")},
+		{name: "hosts in the host's network", names: extra, edits: []specedit.Edit{hostNet}, want: `etc/hosts "192.0.2.3\tdb\n" after "/h/hosts"`},
+		{name: "files of the rootfs", names: specedit.Names{Resolver: dns.Resolver, Hosts: extra.Hosts}, rootfs: full,
+			warns: "not taken over: extra hosts 192.0.2.3 db (the rootfs has its own /etc/hosts)|" +
+				"not taken over: DNS servers 192.0.2.9; DNS search domains a.example, b.example; DNS options ndots:2 (the rootfs has its own /etc/resolv.conf)"},
+		{name: "a mount", names: extra, edits: []specedit.Edit{volume}},
+		{name: "asked for the host's", names: dns, resolv: specedit.ResolvHost, rootfs: full},
+		{name: "asked for none", names: dns, resolv: specedit.ResolvNone},
+		{name: "asked for a file", names: specedit.Names{Resolver: dns.Resolver, Hosts: extra.Hosts}, resolv: "/f", want: fmt.Sprintf("etc/hosts %q after %q", dockers, "")},
+		{name: "runc", names: extra, template: specedit.TemplateRunc, warns: "not taken over: extra hosts 192.0.2.3 db (only the docker template resolves names by itself)"},
+		{name: "no rootfs", names: extra, noRootfs: true, warns: "not taken over: extra hosts 192.0.2.3 db (there is no rootfs to write them into)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := specedit.Plan{Template: c.template, Resolv: c.resolv, Host: host, Edits: append([]specedit.Edit{specedit.SetNames("c", c.names)}, c.edits...)}
+			if err := p.Check(); err != nil {
+				t.Fatal(err)
+			}
+			var users specedit.UserLookup = specedit.FileUsers{Read: func(name string) ([]byte, error) {
+				if text, ok := c.rootfs[name]; ok {
+					return []byte(text), nil
+				}
+				return nil, fs.ErrNotExist
+			}}
+			if c.noRootfs {
+				users = nil
+			}
+			text, err := p.Build(users)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range p.Files() {
+				got = append(got, fmt.Sprintf("%s %q after %q", f.Name, f.Text, f.After))
+				if strings.Contains(string(text), `"/`+f.Name+`"`) {
+					t.Errorf("/%s is covered by a mount", f.Name)
+				}
+			}
+			if strings.Join(got, "|") != c.want {
+				t.Errorf("files %q\nwant  %q", got, c.want)
+			}
+			if got := strings.Join(p.Warnings(), "|"); got != c.warns {
+				t.Errorf("warnings %q\nwant     %q", got, c.warns)
+			}
+		})
 	}
 }

@@ -35,6 +35,8 @@ type Host struct {
 	// that has the name servers where ResolvConf has only a resolver on the loopback; ""
 	// where there is none.
 	Hosts, ResolvConf, UpstreamResolvConf string
+	// Resolver is what these files say: servers that other networks reach, if there are.
+	Resolver Resolver
 }
 
 // userNamespace tells whether the config has a user namespace of its own.

@@ -9,4 +9,9 @@
 // A stream is hostile. The parser holds a bounded amount of memory, whatever the
 // stream says of its own sizes, and takes a stream for whole only when it has its
 // end-of-archive marker with nothing but zeros behind it.
+//
+// For use outside this module there are: [ocibundle/tarx/extract.Stream] with this package's
+// [Options], [Report] and errors; [ocibundle/tarx/export.Tree]; [ocibundle/tarx/remove.All];
+// and [List], which reads a stream without making anything. What else is exported here serves
+// the engines, and may change with them.
 package tarx

@@ -14,7 +14,7 @@ die() {
 
 uid=$(id -u)
 if [ "$uid" -eq 0 ]; then
-    "$tests/setup.sh"
+    "$tests/setup.sh" containerd docker dockerd ldd mount newgidmap newuidmap redis-check-rdb redis-cli runc script setpriv unshare
 else
     lacking=
     command -v runc >/dev/null || lacking+=" runc"

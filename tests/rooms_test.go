@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -174,6 +175,17 @@ func TestWrongImports(t *testing.T) {
 
 // Only main and the command line print and exit.
 func TestOnlyTheCommandLinePrintsAndExits(t *testing.T) {
+	eachFileBelowCLI(t, func(fset *token.FileSet, f *ast.File) {
+		for _, wrong := range mainsBusiness(fset, f) {
+			t.Error(wrong)
+		}
+	})
+}
+
+// eachFileBelowCLI parses every file of the program, tests left out, but those of main
+// and of the command line.
+func eachFileBelowCLI(t *testing.T, look func(*token.FileSet, *ast.File)) {
+	t.Helper()
 	files := 0
 	for _, p := range packages(t) {
 		if p.ImportPath == module || within(p.ImportPath, module+"/cli") || within(p.ImportPath, module+"/tests") {
@@ -186,13 +198,58 @@ func TestOnlyTheCommandLinePrintsAndExits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, wrong := range mainsBusiness(fset, f) {
-				t.Error(wrong)
-			}
+			look(fset, f)
 		}
 	}
 	if files < 10 {
 		t.Errorf("only %d files were looked at", files)
+	}
+}
+
+// Only the command line knows flags. Others may name one of another program's, whose
+// command line comes before it.
+func TestOnlyTheCommandLineKnowsFlags(t *testing.T) {
+	eachFileBelowCLI(t, func(fset *token.FileSet, f *ast.File) {
+		for _, wrong := range flagsNamed(fset, f) {
+			t.Error(wrong)
+		}
+	})
+}
+
+var (
+	flagLike    = regexp.MustCompile(`(^|[^[:alnum:]-])--[a-z]`)
+	foreignFlag = regexp.MustCompile(`\b(docker run|systemd-run|run|delete)( --?[a-zA-Z]+)+`)
+)
+
+// flagsNamed lists the strings of a file that name a flag of the program's.
+func flagsNamed(fset *token.FileSet, f *ast.File) (wrong []string) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		lit, ok := n.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
+			return true
+		}
+		text, err := strconv.Unquote(lit.Value)
+		if err != nil || flagLike.MatchString(foreignFlag.ReplaceAllString(text, "")) {
+			wrong = append(wrong, fmt.Sprintf("%s: %s names a flag", fset.Position(lit.Pos()), lit.Value))
+		}
+		return true
+	})
+	return wrong
+}
+
+func TestFlagsNamed(t *testing.T) {
+	for text, wrong := range map[string]bool{
+		"--remap self": true, "see `--remap`": true, "a -- b": false, "a--b": false, "run --bundle %s": false,
+		"systemd-run --user --scope -p Delegate=yes": false, "docker run --tmpfs and --tmpfs": true,
+	} {
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, "x.go", fmt.Sprintf("package x\nvar s = %q // --comment\n", text), parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := flagsNamed(fset, f); (got != nil) != wrong {
+			t.Errorf("%q: %q", text, got)
+		}
 	}
 }
 

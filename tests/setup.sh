@@ -1,13 +1,16 @@
 #!/bin/bash
-# Installs what the tests need and this machine lacks, from its Debian or Ubuntu
-# archive. Root only; an ordinary user is told what is missing (exit 1). Quick and
-# silent when nothing is. With OCIBUNDLE_TEST=unit, which leaves out the tests that need
-# more than Go, it does nothing.
+# setup.sh [go | PROGRAM...]: installs what the tests need and this machine lacks, or of
+# that only the programs named, from its Debian or Ubuntu archive; `go` is a Go that can
+# build this module. Root only; an ordinary user is told what is missing (exit 1). Quick
+# and silent when nothing is. With OCIBUNDLE_TEST=unit, which leaves out the tests that
+# need more than Go, it does nothing but `go`. TOOLS names another list than testenv/tools.txt.
 set -euo pipefail
-[ "${OCIBUNDLE_TEST-}" != unit ] || exit 0
+[ "${OCIBUNDLE_TEST-}" != unit ] || [ "${1-}" = go ] || exit 0
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-table=$(dirname "$(readlink -f "$0")")/testenv/tools.txt
+tests=$(dirname "$(readlink -f "$0")")
+table=${TOOLS:-$tests/testenv/tools.txt}
+only=" $* "
 
 # missing N prints the packages of the programs that are not installed: the package
 # of the N-th line for each program, if it has that many.
@@ -16,6 +19,7 @@ missing() {
     declare -A lines
     while read -r program package; do
         case $program in '#'*) continue ;; esac
+        [ "$only" = "  " ] || [[ $only = *" $program "* ]] || continue
         lines[$program]=$((${lines[$program]:-0} + 1))
         if [ "${lines[$program]}" -eq "$1" ] && ! command -v "$program" >/dev/null; then
             echo "$package"
@@ -23,11 +27,24 @@ missing() {
     done <"$table" | tr " " "\n" | sort -u
 }
 
-first=$(missing 1)
-[ -n "$first" ] || exit 0
+# Go 1.21 and later fetch the version that go.mod names; older ones cannot read that file.
+go_builds() { (cd "$tests/.." && "${GO:-go}" list -m) >/dev/null 2>&1; }
+
+if [ "${1-}" = go ]; then
+    if go_builds; then exit 0; fi
+    first=golang-go
+else
+    first=$(missing 1)
+    [ -n "$first" ] || exit 0
+fi
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "the tests need these packages: apt-get install" $first >&2
+    echo "these packages are missing: sudo apt-get install" $first >&2
+    [ "${1-}" != go ] || echo "(Go 1.21 or later; Debian 12 has it in bookworm-backports)" >&2
+    exit 1
+fi
+if ! command -v apt-get >/dev/null; then
+    echo "without apt-get, install by hand what Debian has as" $first >&2
     exit 1
 fi
 
@@ -55,7 +72,34 @@ install() {
     fi
 }
 
-apt-get -o DPkg::Lock::Timeout=300 -q update >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
+update() {
+    apt-get -o DPkg::Lock::Timeout=300 -q update "$@" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
+}
+
+# install_go installs the archive's Go, or where that is too old, as in Debian 12, the one
+# that was made for that release later on. The machine's list of archives stays as it is.
+install_go() {
+    local version
+    local backports=()
+    version=$(apt-cache policy golang-go | sed -n 's/^ *Candidate: \([0-9]*:\)\?//p')
+    if dpkg --compare-versions "${version:-0}" lt 1.21; then
+        . /etc/os-release
+        cat /etc/apt/sources.list >"$scratch/sources.list" 2>/dev/null || true
+        echo "deb http://deb.debian.org/debian ${VERSION_CODENAME-}-backports main" >>"$scratch/sources.list"
+        backports=(-o "Dir::Etc::SourceList=$scratch/sources.list" -t "${VERSION_CODENAME-}-backports")
+        [ "${ID-}" = debian ] && (update "${backports[@]:0:2}") || return
+    fi
+    install "${backports[@]}" golang-go ca-certificates
+}
+
+update
+if [ "${1-}" = go ]; then
+    install_go && go_builds && exit
+    echo "Go 1.21 or later is needed, which this release of the system does not have: https://go.dev/doc/install" >&2
+    (cd "$tests/.." && "${GO:-go}" list -m) >&2
+    exit 1
+fi
+
 install $first
 second=$(missing 2)
 [ -z "$second" ] || install $second

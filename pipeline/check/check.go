@@ -30,6 +30,8 @@ type Config struct {
 	// Start looks only at what the command needs to start, which takes some milliseconds: mounts, the working directory,
 	// the command and its interpreters.
 	Start bool
+	// Names says to look, with Start, at what names are resolved with, too. Without Start it is always looked at.
+	Names bool
 	// Slurm says that it is to run as a job of Slurm's: as an ordinary user without control groups, on every node.
 	Slurm bool
 }
@@ -57,6 +59,8 @@ const (
 	FindingDevice       = "device"             // a device of the host that is not there
 	FindingOwner        = "owner"              // files of owners that the mapping lacks
 	FindingUnreadable   = "unreadable"         // what could not be looked at
+	FindingHosts        = "hosts"              // no file that makes localhost a name
+	FindingResolv       = "resolv"             // no name server that the container reaches
 	FindingMore         = "more"               // there is more than is listed
 	FindingParent       = "parent"             // a directory above the bundle that the container's root may not search
 	FindingForbidden    = "userns-unavailable" // the caller can have no user namespace
@@ -68,7 +72,7 @@ const (
 // promise: what a program does once it runs is its own business.
 //
 // The bundle is hostile. Nothing in it is executed; nothing but config.json, the first bytes of the command and of its
-// interpreters, and directories is opened, and only what has proved to be a regular file or a directory. Nothing is
+// interpreters, /etc/hosts and /etc/resolv.conf, and directories is opened, and only what has proved to be a regular file or a directory. Nothing is
 // followed out of the rootfs but into the sources of the config's bind mounts. Memory is bounded, and so is the number of
 // names that are looked up. It returns when ctx ends, also where a filesystem does not answer.
 //
@@ -95,7 +99,7 @@ func look(ctx context.Context, c Config) ([]specedit.Finding, error) {
 	}
 	defer dir.Close()
 	k := &checker{
-		ids: c.IDs, dir: dir, start: c.Start, slurm: c.Slurm,
+		ids: c.IDs, dir: dir, start: c.Start, names: c.Names || !c.Start, slurm: c.Slurm,
 		// In the namespace that Enter makes, everybody is root.
 		ordinary: c.IDs.InNamespace || os.Geteuid() != 0,
 	}
@@ -110,6 +114,7 @@ type checker struct {
 	ids      userns.State
 	ordinary bool // the caller is an ordinary user
 	start    bool // see Config
+	names    bool
 	slurm    bool
 	dir      *os.File
 	found    []specedit.Finding
@@ -235,6 +240,9 @@ func (k *checker) checkView() {
 		if len(p.Args) > 0 {
 			k.checkCommand(p)
 		}
+	}
+	if k.names {
+		k.checkNames()
 	}
 }
 

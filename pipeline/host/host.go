@@ -2,7 +2,9 @@
 package host
 
 import (
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"ocibundle/pipeline/userns"
@@ -16,32 +18,67 @@ func Describe(ids userns.State) specedit.Host {
 		Rootless: ids.Rootless && !ids.Host.Empty(),
 		Mapping:  ids.Host,
 	}
-	h.Hosts, h.ResolvConf, h.UpstreamResolvConf = nameFiles()
+	nameFiles(&h)
 	if h.Rootless {
 		h.HardLimits = HardLimits()
 	}
 	return h
 }
 
-// nameFiles are the files that this host resolves names with, those that it has: hosts,
+// nameFiles finds the files that this host resolves names with, those that it has: hosts,
 // resolv.conf, and where that names a resolver on the loopback alone, which another
 // network namespace does not reach, the one that names its servers (systemd-resolved(8)).
-func nameFiles() (hosts, resolvConf, upstream string) {
+func nameFiles(h *specedit.Host) {
 	regular := func(name string) string {
 		if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
 			return ""
 		}
 		return name
 	}
-	hosts, resolvConf = regular("/etc/hosts"), regular("/etc/resolv.conf")
-	text, err := os.ReadFile("/etc/resolv.conf")
-	if resolvConf == "" || err != nil {
-		return hosts, resolvConf, ""
+	h.Hosts, h.ResolvConf = regular("/etc/hosts"), regular("/etc/resolv.conf")
+	if h.ResolvConf == "" {
+		return
 	}
+	h.Resolver = ReadResolver(h.ResolvConf)
+	if slices.ContainsFunc(h.Resolver.Servers, func(s string) bool { return !OnLoopback(s) }) {
+		return
+	}
+	if h.UpstreamResolvConf = regular("/run/systemd/resolve/resolv.conf"); h.UpstreamResolvConf != "" {
+		h.Resolver = ReadResolver(h.UpstreamResolvConf)
+	}
+}
+
+// OnLoopback tells whether a name server is on the loopback, where only its own network
+// namespace reaches it.
+func OnLoopback(server string) bool {
+	address, err := netip.ParseAddr(server)
+	return err == nil && address.IsLoopback()
+}
+
+// ReadResolver reads a resolv.conf; of one that cannot be read there is nothing.
+func ReadResolver(name string) specedit.Resolver {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return specedit.Resolver{}
+	}
+	return ParseResolver(text)
+}
+
+// ParseResolver reads the text of a resolv.conf (resolv.conf(5)).
+func ParseResolver(text []byte) (r specedit.Resolver) {
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" && !strings.HasPrefix(f[1], "127.") && f[1] != "::1" {
-			return hosts, resolvConf, ""
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		switch f[0] {
+		case "nameserver":
+			r.Servers = append(r.Servers, f[1])
+		case "domain", "search":
+			r.Search = f[1:]
+		case "options":
+			r.Options = append(r.Options, f[1:]...)
 		}
 	}
-	return hosts, resolvConf, regular("/run/systemd/resolve/resolv.conf")
+	return r
 }

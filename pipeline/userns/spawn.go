@@ -121,7 +121,8 @@ func spawn(ctx context.Context, c caller, s State) error {
 // forwardable are the signals that end or steer a filter. Those that a terminal sends reach the inner process twice,
 // since both processes are in the foreground group.
 var forwardable = []os.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM,
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGTERM, syscall.SIGXCPU, syscall.SIGUSR1,
+	syscall.SIGUSR2, syscall.SIGALRM,
 }
 
 // startWith starts cmd with the files inherited at the numbers they have. So would any other process that is started
@@ -146,6 +147,7 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals chan os.Signal, forwarded 
 		select {
 		case sig := <-signals:
 			cmd.Process.Signal(sig)
+			done = nil // a second signal could overtake this one
 		case <-done:
 			done = nil
 			// The caller's context often ends by the very signal that is forwarded here. After Stop none is under way.

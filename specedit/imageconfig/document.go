@@ -58,6 +58,7 @@ func (d *imageDocument) isContainer() bool {
 
 // containerMembers are the members beside Config and HostConfig that matter here.
 type containerMembers struct {
+	Created         string
 	Path            string
 	Args            []string
 	AppArmorProfile string
@@ -199,7 +200,7 @@ func readImageDocument(data []byte) (*imageDocument, error) {
 	}
 	// Only the members that are meant: the decoder would take "mounts" for "Mounts".
 	own := jsontree.NewObject("")
-	for _, name := range []string{"Path", "Args", "AppArmorProfile", "ProcessLabel", "Mounts", "BoundingCaps", "EffectiveCaps"} {
+	for _, name := range []string{"Created", "Path", "Args", "AppArmorProfile", "ProcessLabel", "Mounts", "BoundingCaps", "EffectiveCaps"} {
 		if n := top.Member(name); n != nil {
 			own.SetMember(name, n)
 		}

@@ -1,7 +1,6 @@
 package imageconfig
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -390,14 +389,6 @@ func (im *importer) engineOnly() {
 	if !slices.Contains([]string{"", "runc", "io.containerd.runc.v2", "oci", "crun"}, h.Runtime) {
 		some("HostConfig.Runtime", "runtime", h.Runtime)
 	}
-	var dns []string
-	if err := json.Unmarshal(h.DNS, &dns); err != nil && len(h.DNS) > 0 {
-		im.refuse("HostConfig.Dns", "want a list of strings")
-	}
-	list("HostConfig.Dns", "DNS servers", dns)
-	list("HostConfig.DnsOptions", "DNS options", h.DNSOptions)
-	list("HostConfig.DnsSearch", "DNS search domains", h.DNSSearch)
-	list("HostConfig.ExtraHosts", "extra hosts", h.ExtraHosts)
 	list("HostConfig.Links", "links", h.Links)
 	some("HostConfig.CgroupParent", "cgroup parent", h.CgroupParent)
 	some("HostConfig.Cgroup", "cgroup", string(h.Cgroup))

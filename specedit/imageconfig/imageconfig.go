@@ -123,6 +123,7 @@ func (im *importer) run() error {
 		im.resources()
 		im.devices()
 		im.mounts()
+		im.names()
 		im.engineOnly()
 	} else {
 		im.imageVolumes()

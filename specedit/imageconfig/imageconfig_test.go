@@ -260,7 +260,7 @@ func TestImageConfigNotices(t *testing.T) {
 	document := ofContainer(`"Healthcheck":{"Test":["CMD","x"]},"StopTimeout":3,"Volumes":{"/v":{}},"New":{"a":1},"Old":[],"OnBuild":["x"]`,
 		`"NetworkMode":"mynet","PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}]},"PublishAllPorts":true,
 		"RestartPolicy":{"Name":"always"},"LogConfig":{"Type":"syslog","Config":{"tag":"x"}},"Init":true,"AutoRemove":true,
-		"Runtime":"kata","Dns":["1.1.1.1"],"DnsOptions":["x"],"DnsSearch":["y"],"ExtraHosts":["a:1.2.3.4"],"Links":["/a:/b"],
+		"Runtime":"kata","Dns":["1.1.1.1","none"],"DnsOptions":["x y"],"DnsSearch":["y"],"ExtraHosts":["a:1.2.3.4","gw:host-gateway"],"Links":["/a:/b"],
 		"CgroupParent":"/x","Cgroup":"container:y","StorageOpt":{"size":"1g"},"KernelMemory":5,"KernelMemoryTCP":6,"UsernsMode":"remap","PidMode":"container:other",
 		"VolumeDriver":"nfs","SecurityOpt":["label=type:x","strange=1"],"DeviceRequests":[{"Driver":"nvidia","Count":-1}],
 		"Devices":[{"PathOnHost":"/dev/no-such-device","PathInContainer":"/dev/x","CgroupPermissions":"rwm"}],
@@ -282,10 +282,9 @@ func TestImageConfigNotices(t *testing.T) {
 		"HostConfig.CgroupParent: cgroup parent /x",
 		"HostConfig.DeviceRequests[0]: device request nvidia",
 		"HostConfig.Devices[0]: device /dev/no-such-device (this host has none)",
-		"HostConfig.Dns: DNS servers 1.1.1.1",
-		"HostConfig.DnsOptions: DNS options x",
-		"HostConfig.DnsSearch: DNS search domains y",
-		"HostConfig.ExtraHosts: extra hosts a:1.2.3.4",
+		"HostConfig.Dns: DNS server none (it is not an address)",
+		"HostConfig.DnsOptions: DNS option x y (it is not one word)",
+		"HostConfig.ExtraHosts: extra host gw:host-gateway (only an engine has a gateway)",
 		"HostConfig.Init: init process (the command is the first process itself)",
 		"HostConfig.KernelMemory: kernel memory limit 5 (runtimes ignore it)",
 		"HostConfig.KernelMemoryTCP: kernel memory TCP limit 6 (runtimes ignore it)",
@@ -308,7 +307,7 @@ func TestImageConfigNotices(t *testing.T) {
 		"ProcessLabel: SELinux label u:r:t:s0 (the rootfs is not labelled)",
 	}
 	got := noticed(im)
-	if !strings.HasPrefix(im.Warning(), "not taken over from docker inspect of a container: 35 settings: ") {
+	if !strings.HasPrefix(im.Warning(), "not taken over from docker inspect of a container: 34 settings: ") {
 		t.Errorf("warning %q", im.Warning())
 	}
 	slices.Sort(got)

@@ -1,5 +1,8 @@
 // Package extract extracts a tar stream below a directory handle.
 //
+// [Stream] does it in one call. An [Extractor] puts several streams on top of each other, as
+// the layers of an image are.
+//
 // # What it promises
 //
 // The stream is written by an attacker. Whatever it holds, in whatever order,

@@ -1,6 +1,8 @@
 module ocibundle/tests/bench
 
-go 1.26.8
+go 1.26.6
+
+toolchain go1.26.8
 
 require (
 	github.com/containerd/containerd/v2 v2.4.2

@@ -62,6 +62,8 @@ func stream(t *testing.T) []byte {
 	add(&tar.Header{Name: "bin/true", Mode: 0o755}, string(program))
 	add(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/link", Linkname: "/bin/true"}, "")
 	add(&tar.Header{Name: "etc/file", Mode: 0o644}, "text\n")
+	add(&tar.Header{Name: "etc/hosts", Mode: 0o644}, "127.0.0.1\tlocalhost\n")
+	add(&tar.Header{Name: "etc/resolv.conf", Mode: 0o644}, "nameserver 192.0.2.1\n")
 	add(&tar.Header{Name: "opt/other", Mode: 0o644, Uid: 999, Gid: 999}, "")
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -295,6 +297,11 @@ func TestBroken(t *testing.T) {
 		must(t, os.Chmod(filepath.Join(rootfs, name), mode))
 	}
 	args := func(a ...any) func(document) { return func(d document) { d.process()["args"] = a } }
+	must(t, os.WriteFile(filepath.Join(outside, "hosts"), []byte("127.0.0.1 localhost\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(outside, "resolv.conf"), []byte("nameserver 192.0.2.1\n"), 0o644))
+	hostNetwork := func(d document) {
+		d.object("linux")["namespaces"] = without(d.object("linux")["namespaces"], func(m map[string]any) bool { return m["type"] == "network" })
+	}
 	dropMount := func(d document, at string) {
 		d["mounts"] = without(d["mounts"], func(m map[string]any) bool { return m["destination"] == at })
 	}
@@ -331,6 +338,28 @@ func TestBroken(t *testing.T) {
 		{name: "no version", config: func(d document) { delete(d, "ociVersion") }, want: []string{"schema /ociVersion"}, runc: unasked},
 		{name: "root elsewhere", config: func(d document) { d.object("root")["path"] = outside }, want: []string{"rootfs /root/path"}},
 		{name: "root missing", config: func(d document) { d.object("root")["path"] = "nothing" }, want: []string{"rootfs /root/path"}},
+
+		{name: "no name server in the host's network", config: hostNetwork, rootfs: func(t *testing.T, rootfs string) {
+			write(t, rootfs, "etc/resolv.conf", "# nameserver 192.0.2.1\nsearch example.org\n", 0o644)
+			write(t, rootfs, "etc/hosts", "", 0o644)
+		}, want: []string{"hosts /etc/hosts", "resolv /etc/resolv.conf"}, runc: takes},
+		{name: "a link to no name server", config: hostNetwork, rootfs: func(t *testing.T, rootfs string) {
+			for name, to := range map[string]string{"etc/resolv.conf": "../run/stub-resolv.conf", "etc/hosts": "/etc/gone"} {
+				must(t, os.Remove(filepath.Join(rootfs, name)))
+				must(t, os.Symlink(to, filepath.Join(rootfs, name)))
+			}
+		}, want: []string{"hosts /etc/hosts", "resolv /etc/resolv.conf"}, runc: takes},
+		{name: "names by mounts", config: func(d document) {
+			hostNetwork(d)
+			d.mount(bind(filepath.Join(outside, "hosts"), "/etc/hosts", "ro"), bind(filepath.Join(outside, "resolv.conf"), "/etc/resolv.conf", "ro"))
+		}, rootfs: func(t *testing.T, rootfs string) {
+			write(t, rootfs, "etc/resolv.conf", "", 0o644)
+			write(t, rootfs, "etc/hosts", "", 0o644)
+		}, runc: takes},
+		{name: "no names in a network of its own", rootfs: func(t *testing.T, rootfs string) {
+			write(t, rootfs, "etc/resolv.conf", "", 0o644)
+			write(t, rootfs, "etc/hosts", "", 0o644)
+		}, runc: takes},
 
 		{name: "no such command", config: args("nothing"), want: []string{"command-not-found /process/args/0"}},
 		{name: "no such path", config: args("/bin/nothing"), want: []string{"command-not-found /process/args/0"}},

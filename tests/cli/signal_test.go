@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,15 +141,14 @@ func waitForOpen(t *testing.T, pid int) {
 	t.Helper()
 	opens := fmt.Sprintf("%d ", unix.SYS_OPENAT)
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		pids := []int{pid}
-		var child int
-		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)); err == nil {
-			if _, err := fmt.Sscan(string(text), &child); err == nil {
-				pids = append(pids, child)
-			}
+		pids := []string{strconv.Itoa(pid)}
+		children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+		for _, c := range children {
+			text, _ := os.ReadFile(c)
+			pids = append(pids, strings.Fields(string(text))...)
 		}
 		for _, p := range pids {
-			calls, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", p))
+			calls, _ := filepath.Glob("/proc/" + p + "/task/*/syscall")
 			for _, c := range calls {
 				if text, err := os.ReadFile(c); err == nil && strings.HasPrefix(string(text), opens) {
 					return
