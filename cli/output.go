@@ -50,7 +50,7 @@ func isClosed(f *os.File) bool {
 // Write fails with a *signalError where nobody reads any more, and fails again once
 // it has failed.
 func (o *output) Write(b []byte) (int, error) {
-	if o.err != nil {
+	if o.err != nil || len(b) == 0 {
 		return 0, o.err
 	}
 	n, err := o.w.Write(b)

@@ -24,8 +24,8 @@ var (
 // not. errLocked is the end of the patience.
 func lock(ctx context.Context, dir *os.File, named func() (bool, error)) error {
 	for deadline := time.Now().Add(patience); ; {
-		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err != nil && err != unix.EWOULDBLOCK && err != unix.EINTR {
+		err := tryLock(int(dir.Fd()))
+		if err != nil && err != unix.EWOULDBLOCK {
 			return fmt.Errorf("lock %q: %w", dir.Name(), err)
 		}
 		same, nerr := named()
@@ -45,6 +45,15 @@ func lock(ctx context.Context, dir *os.File, named func() (bool, error)) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// tryLock locks what fd is open on, unless it is locked, which is EWOULDBLOCK.
+func tryLock(fd int) error {
+	for {
+		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != unix.EINTR {
+			return err
 		}
 	}
 }

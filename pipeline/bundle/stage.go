@@ -73,7 +73,7 @@ func openStage(d *Destination, name string) (_ *Stage, err error) {
 			s.dir.Close()
 		}
 	}()
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := tryLock(fd); err != nil {
 		return nil, err
 	}
 	var st unix.Stat_t

@@ -93,7 +93,7 @@ func sweepOne(d *Destination, name string) error {
 	if err := unix.Fstat(fd, &st); err != nil || int(st.Uid) != os.Geteuid() || st.Mode&0o077&^0o010 != 0 {
 		return nil
 	}
-	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil || !isStage(f) {
+	if tryLock(fd) != nil || !isStage(f) {
 		return nil // at work, or something else
 	}
 	if err := remove.Children(fd); err != nil {

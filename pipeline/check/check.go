@@ -99,7 +99,7 @@ func look(ctx context.Context, c Config) ([]specedit.Finding, error) {
 	}
 	defer dir.Close()
 	k := &checker{
-		ids: c.IDs, dir: dir, start: c.Start, names: c.Names || !c.Start, slurm: c.Slurm,
+		ids: c.IDs, dir: dir, start: c.Start, names: c.Names || !c.Start, slurm: c.Slurm, lookups: &lookups{ctx: ctx, left: maxLookups},
 		// In the namespace that Enter makes, everybody is root.
 		ordinary: c.IDs.InNamespace || os.Geteuid() != 0,
 	}
@@ -118,6 +118,7 @@ type checker struct {
 	slurm    bool
 	dir      *os.File
 	found    []specedit.Finding
+	lookups  *lookups
 
 	rootfs *os.File
 	spec   *specs.Spec
@@ -186,19 +187,18 @@ func (k *checker) run(ctx context.Context) error {
 		k.checkSlurm()
 	}
 	if rootErr != nil || !k.isRoot() {
-		return nil
+		return k.lookups.err
 	}
-	names := &lookups{ctx: ctx, left: maxLookups}
-	k.view = newView(k.rootfs, names)
+	k.view = newView(k.rootfs, k.lookups)
 	defer k.view.close()
 	k.checkView()
-	if names.err != nil {
-		return names.err
+	if k.lookups.err != nil {
+		return k.lookups.err
 	}
 	if k.start {
 		return nil
 	}
-	if names.left == 0 {
+	if k.lookups.left == 0 {
 		k.file(FindingMore, "config.json", "has not been looked at to the end: %v", errTooMany)
 	}
 	k.checkParents()
@@ -268,12 +268,14 @@ func (k *checker) isRoot() bool {
 	}
 	fd, err := unix.Openat(int(k.dir.Fd()), k.spec.Root.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		k.lookups.note(k.spec.Root.Path, err)
 		k.at(FindingRootfs, "/root/path", "is %q: %v", k.spec.Root.Path, err)
 		return false
 	}
 	defer unix.Close(fd)
 	var is, want unix.Stat_t
 	if err := errors.Join(unix.Fstat(fd, &is), unix.Fstat(int(k.rootfs.Fd()), &want)); err != nil {
+		k.lookups.note(k.spec.Root.Path, err)
 		k.at(FindingRootfs, "/root/path", "cannot be looked at: %v", err)
 		return false
 	}

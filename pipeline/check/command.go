@@ -207,7 +207,7 @@ const interpreterDepth = 5
 func (k *checker) checkProgram(p *specs.Process, r *resolved, where string) {
 	at, shown := r, r.name
 	for depth := 0; ; depth++ {
-		prog, err := read(at)
+		prog, err := k.read(at)
 		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 			return // to be executed is not to be read
 		}
@@ -265,7 +265,7 @@ func (k *checker) checkProgram(p *specs.Process, r *resolved, where string) {
 
 // checkLoader looks at the dynamic loader of an ELF program, which must be for the same machine.
 func (k *checker) checkLoader(r *resolved, shown string, of *program) {
-	prog, err := read(r)
+	prog, err := k.read(r)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		return
 	}
@@ -281,7 +281,8 @@ func (k *checker) checkLoader(r *resolved, shown string, of *program) {
 }
 
 // read reads the program that a walk has ended at.
-func read(r *resolved) (*program, error) {
+func (k *checker) read(r *resolved) (p *program, err error) {
+	defer func() { k.lookups.note(r.name, err) }()
 	f, err := r.openFile()
 	if err != nil {
 		return nil, err

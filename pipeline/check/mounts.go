@@ -78,6 +78,7 @@ func (k *checker) bindSource(i int, m specs.Mount, vm *viewMount) (isDir bool, e
 		}
 	}
 	if err != nil {
+		k.lookups.note(m.Source, err)
 		k.at(FindingBindSource, pointer("mounts", i, "source"), "is %q: %v", m.Source, handle.Cause(err))
 		return false, err
 	}

@@ -42,6 +42,7 @@ type ownerWalk struct {
 	dirents     []byte
 	stack       handle.Stack[ownerLevel]
 	found       owners
+	fault       error // what ends the walk, and says nothing about the tree
 }
 
 func (w *ownerWalk) run(ctx context.Context, root *os.File) (owners, error) {
@@ -52,7 +53,7 @@ func (w *ownerWalk) run(ctx context.Context, root *os.File) (owners, error) {
 		return w.found, err
 	}
 	w.stack.Enter(fd, ownerLevel{})
-	for w.stack.Len() > 0 {
+	for w.stack.Len() > 0 && w.fault == nil {
 		if ctx.Err() != nil {
 			return w.found, context.Cause(ctx)
 		}
@@ -75,7 +76,7 @@ func (w *ownerWalk) run(ctx context.Context, root *os.File) (owners, error) {
 			unix.Close(l.FD)
 		}
 	}
-	return w.found, nil
+	return w.found, w.fault
 }
 
 func (w *ownerWalk) path(name string) string {
@@ -96,6 +97,10 @@ func (w *ownerWalk) path(name string) string {
 func (w *ownerWalk) skip(name string, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return // removed meanwhile
+	}
+	if isFault(err) {
+		w.fault = &fs.PathError{Op: "look at", Path: "/" + w.path(name), Err: err}
+		return
 	}
 	if w.found.skipped == 0 {
 		w.found.unread = w.path(name)

@@ -64,9 +64,20 @@ func readProgram(f io.ReaderAt) (*program, error) {
 	return p, errFormat
 }
 
+var errDamaged = errors.New("its ELF header is damaged")
+
+// readPart fills buf with what is at an offset. A file that ends before is damaged.
+func readPart(f io.ReaderAt, buf []byte, off uint64) error {
+	_, err := f.ReadAt(buf, int64(off))
+	if err == io.EOF {
+		return errDamaged
+	}
+	return err
+}
+
 // readELF reads the machine and the interpreter of an ELF file.
 func (p *program) readELF(f io.ReaderAt) error {
-	bad := errors.New("its ELF header is damaged")
+	bad := errDamaged
 	if len(p.head) < 52 {
 		return bad
 	}
@@ -100,8 +111,8 @@ func (p *program) readELF(f io.ReaderAt) error {
 		return bad
 	}
 	table := make([]byte, int(count)*int(size))
-	if _, err := f.ReadAt(table, int64(phoff)); err != nil {
-		return bad
+	if err := readPart(f, table, phoff); err != nil {
+		return err
 	}
 	for ; len(table) > 0; table = table[size:] {
 		if elf.ProgType(order.Uint32(table)) != elf.PT_INTERP {
@@ -115,7 +126,10 @@ func (p *program) readELF(f io.ReaderAt) error {
 			return bad
 		}
 		name := make([]byte, length)
-		if _, err := f.ReadAt(name, int64(off)); err != nil || name[length-1] != 0 {
+		if err := readPart(f, name, off); err != nil {
+			return err
+		}
+		if name[length-1] != 0 {
 			return bad
 		}
 		name, _, _ = bytes.Cut(name, []byte{0})

@@ -203,6 +203,7 @@ func (v *view) walk(name string, mode walkMode) (*resolved, error) {
 		root, err = v.top(root)
 	}
 	if err != nil {
+		v.note("/", err)
 		return nil, &walkError{"/", 0, err}
 	}
 	w.stack, w.rest = append(w.stack, root), components(name)

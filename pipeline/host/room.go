@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +41,8 @@ func (e *RoomError) Error() string {
 func (e *RoomError) Unwrap() error { return e.Errno }
 
 // CheckRoom says whether the limits of this process, setrlimit(2)'s and those of its control group, leave room for a run.
-// Where they are narrow it makes the Go runtime modest. The error is a *RoomError. It costs some reads of small files.
+// Where they are narrow it makes the Go runtime modest. It takes the threads that a run needs, so that nobody else can take
+// them meanwhile. Where a limit is too low the error is a *RoomError. It costs some reads of small files.
 func CheckRoom() error {
 	if free := freeFiles(); free < needFiles {
 		return &RoomError{"open files", free, needFiles, unix.EMFILE}
@@ -59,7 +61,49 @@ func CheckRoom() error {
 	if free < math.MaxInt64 {
 		debug.SetMemoryLimit(int64(free - needMemory/2)) // rather collect garbage than run out
 	}
+	if err := tryPoller(); err != nil {
+		return err
+	}
+	makeThreads(ownThreads)
 	return nil
+}
+
+// tryPoller makes what the runtime's network poller is made of, which cannot fail without ending the program either
+// (netpollinit in runtime/netpoll_epoll.go). Others than this process's limits are at fault there: those of the whole
+// system, and fs.epoll.max_user_watches.
+func tryPoller() error {
+	poller, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("make an epoll instance: %w", err)
+	}
+	defer unix.Close(poller)
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("make an event descriptor: %w", err)
+	}
+	defer unix.Close(event)
+	if err := unix.EpollCtl(poller, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(event)}); err != nil {
+		return fmt.Errorf("watch an event descriptor: %w", err)
+	}
+	return nil
+}
+
+// ownThreads is how many threads a run comes to at most, beside those that the runtime starts with.
+const ownThreads = 10
+
+// makeThreads makes n threads, which the runtime keeps for goroutines that need one.
+func makeThreads(n int) {
+	var all, done sync.WaitGroup
+	all.Add(n)
+	for range n {
+		done.Go(func() {
+			runtime.LockOSThread()
+			all.Done()
+			all.Wait()
+			runtime.UnlockOSThread()
+		})
+	}
+	done.Wait()
 }
 
 // limit is the soft limit of a resource; MaxUint64: none.

@@ -177,8 +177,12 @@ func writeMaps(ctx context.Context, c caller, pid int, ns user.IdentityMapping) 
 		for _, w := range []struct{ file, text string }{
 			{"setgroups", "deny"}, {"uid_map", mapLine(ns.UIDMaps[0])}, {"gid_map", mapLine(ns.GIDMaps[0])},
 		} {
-			if err := os.WriteFile(dir+w.file, []byte(w.text), 0); err != nil {
+			err := os.WriteFile(dir+w.file, []byte(w.text), 0)
+			if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 				return forbidden(err)
+			}
+			if err != nil {
+				return fmt.Errorf("write id maps: %w", err)
 			}
 		}
 		return nil
@@ -257,6 +261,9 @@ func forbidden(err error) error {
 // inner is the State of a process that spawn started; nil in every other.
 var inner *State
 
+// quit takes SIGQUIT in the inner process until main does: the Go runtime would answer it with its stacks.
+var quit = make(chan os.Signal, 1)
+
 // init stops a process that spawn started until its ids are mapped, before main or anything else can act: what it would
 // do before then it would do as nobody. It runs on the first thread, which the Go runtime never ends, so the death
 // signal set here, which belongs to a thread, stays.
@@ -272,6 +279,13 @@ func init() {
 	}
 	// Without its parent this process has no one to report to: it ends as the kernel would have ended it.
 	die := func() { unix.Kill(unix.Getpid(), unix.SIGKILL) }
+	if !signal.Ignored(unix.SIGQUIT) {
+		signal.Notify(quit, unix.SIGQUIT)
+		go func() {
+			<-quit
+			os.Exit(128 + int(unix.SIGQUIT))
+		}()
+	}
 	if !isPipe(stateFD) || !isPipe(answerFD) {
 		if unix.Getppid() == parent {
 			die() // spawn made this process, and what it made for it does not work: never act as the outer one

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"syscall"
 
 	"github.com/moby/sys/user"
@@ -164,6 +165,7 @@ func (e *Error) Error() string {
 // caller's runs in a namespace beside the inner process's, which may not read its /proc/PID/root. Errors are an *Error where the caller can do something about it.
 func Enter(ctx context.Context, r Request) (State, error) {
 	if inner != nil {
+		signal.Stop(quit)
 		return *inner, nil
 	}
 	c, err := gather()

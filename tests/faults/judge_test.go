@@ -41,8 +41,10 @@ type expectation struct {
 	adapts bool
 	// killed: the run had no chance to clean up. The next one for the same destination does.
 	killed bool
-	// early: the Go runtime was not there yet, and says in its own way that it cannot start.
+	// early: main was not there yet, and the Go runtime says in its own way that it cannot start.
 	early bool
+	// beyond: the Go runtime may end the program in its own way, as if it was killed.
+	beyond bool
 }
 
 var (
@@ -65,6 +67,8 @@ func (s *scene) judge(res *inject.Result, ref *reference, e expectation) (wrong 
 		return []string{"hangs"}, nil
 	case e.early && res.Code != ref.code:
 		return s.failure(after, ref, e), nil
+	case stack.MatchString(said) && e.beyond:
+		return s.again(after, ref), nil
 	case stack.MatchString(said):
 		wrong = append(wrong, fmt.Sprintf("shows a Go stack, exit %d: %s", res.Code, firstLine(said)))
 		return append(wrong, s.failure(after, ref, e)...), nil

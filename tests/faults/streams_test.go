@@ -51,7 +51,7 @@ func broken(who *identity, c *command, ref *reference, fd int, state string) *tr
 			case "full":
 				e.says = unix.ENOSPC.Error()
 			case "gone":
-				e.codes = append(e.codes, 128+int(unix.SIGPIPE))
+				e.codes, e.silent = append(e.codes, 128+int(unix.SIGPIPE)), true
 			}
 			return e
 		},

@@ -60,7 +60,8 @@ type Fault struct {
 	Kind  Kind
 	Nth   int // from 1
 	Errno syscall.Errno
-	// On lets all later calls of the kind fail, too.
+	// On lets all later calls of the kind fail, too. With EMFILE the process may have no more descriptors than it has at the
+	// call, so that one can be opened where another was closed.
 	On bool
 	// Signal is sent instead, and the call goes on.
 	Signal syscall.Signal
@@ -73,8 +74,8 @@ type Call struct {
 	FD   int // the first argument, where it is a file's descriptor; else -1
 	// UserNamespace: it makes a process in a user namespace of its own.
 	UserNamespace bool
-	// Early: the Go runtime of the process was still starting, and nothing of the program itself had run. Only what the
-	// runtime needs for that, memory and threads, is looked at.
+	// Early: the Go runtime of the process was still starting, or initializing packages, and main had not run. Only signals
+	// and what the runtime needs for itself, memory and threads, are looked at.
 	Early bool
 }
 
@@ -94,7 +95,7 @@ type Result struct {
 
 // Run runs the command to its end. Its error is one of the tests' machine, not of the program.
 func Run(c Command) (*Result, error) {
-	r := &run{command: c, started: map[int]bool{}}
+	r := &run{command: c, started: map[int]int{}}
 	if err := r.start(); err != nil {
 		return nil, fmt.Errorf("run %s under control: %w", c.Path, err)
 	}
@@ -112,11 +113,11 @@ type run struct {
 	piped    sync.WaitGroup
 	began    time.Time
 	count    int
-	started  map[int]bool // processes by number: the runtime is there
+	started  map[int]int // how often each process has made the call firstOwn
 }
 
 // firstOwn is the first call that is not the Go runtime's: package os asks for the limit of open files when it is
-// initialized.
+// initialized, and main for the room that limits leave when it has begun to watch signals.
 const firstOwn = unix.SYS_PRLIMIT64
 
 // process is the process that a thread belongs to.
@@ -367,7 +368,9 @@ func (r *run) decide(n *notification) syscall.Errno {
 		return 0
 	}
 	if n.call == firstOwn && c.Fault.Kind.Number != firstOwn {
-		r.started[process(n.pid)] = true
+		if n.args[2] == 0 { // it asks, and sets none
+			r.started[process(n.pid)]++
+		}
 		return 0
 	}
 	call := describe(n)
@@ -379,16 +382,41 @@ func (r *run) decide(n *notification) syscall.Errno {
 		return 0
 	}
 	if r.count == c.Fault.Nth {
-		switch n.call {
-		case unix.SYS_MMAP, unix.SYS_MPROTECT, unix.SYS_CLONE:
-			call.Early = !r.started[process(n.pid)]
+		switch {
+		case c.Fault.Signal != 0, n.call == unix.SYS_MMAP, n.call == unix.SYS_MPROTECT, n.call == unix.SYS_CLONE:
+			call.Early = r.started[process(n.pid)] < mainRuns
 		}
 		r.result.Hit = &call
 	}
 	if c.Fault.Signal != 0 {
 		r.send(c.Fault.Signal)
 	}
+	if c.Fault.On && c.Fault.Errno == unix.EMFILE {
+		if r.count == c.Fault.Nth {
+			limitFiles(int(n.pid))
+		}
+		return 0 // the kernel says it
+	}
 	return c.Fault.Errno
+}
+
+// mainRuns is how often a process has made the call firstOwn when main runs in it.
+const mainRuns = 2
+
+// limitFiles leaves a process no more descriptors than it has.
+func limitFiles(pid int) {
+	var l unix.Rlimit
+	for { // to the first that is not in use
+		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", pid, l.Cur)); err != nil {
+			break
+		}
+		l.Cur++
+	}
+	var now unix.Rlimit
+	if unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &now) == nil {
+		l.Max = now.Max
+		unix.Prlimit(pid, unix.RLIMIT_NOFILE, &l, nil)
+	}
 }
 
 // Fits says that a call can fail with an error: one that its kind has, unless it belongs to other operations of that kind.
