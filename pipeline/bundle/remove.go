@@ -179,12 +179,19 @@ func (r *removal) run() error {
 	if err == nil {
 		return nil
 	}
-	unix.Fchmod(int(r.dir.Fd()), st.Mode&0o7777)
-	if name != r.dest.base {
+	rerr := unix.Faccessat(int(r.dir.Fd()), rootfsName, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW)
+	if name == r.dest.base || rerr == nil { // without a rootfs it is nothing that Remove would take
+		unix.Fchmod(int(r.dir.Fd()), st.Mode&0o7777)
+	}
+	if name == r.dest.base {
+		return err
+	}
+	if rerr == nil {
 		parent := int(r.dest.Parent.Fd())
-		if rerr := unix.Renameat2(parent, name, parent, r.dest.base, unix.RENAME_NOREPLACE); rerr != nil && rerr != unix.ENOENT {
-			err = fmt.Errorf("%w; what is left is called %q", err, name)
-		}
+		rerr = unix.Renameat2(parent, name, parent, r.dest.base, unix.RENAME_NOREPLACE)
+	}
+	if rerr != nil {
+		err = fmt.Errorf("%w; what is left is called %q", err, name)
 	}
 	return err
 }
