@@ -25,12 +25,16 @@ func TestNames(t *testing.T) {
 	getent := testenv.NeedTool(t, "getent", "runc", "tar")
 	dir := testenv.Dir(t)
 	// The engine makes an empty /etc/hosts where the image has none.
-	image, source := testenv.Name(), testenv.Name()
-	l.docker(t, "create", "--name", source, l.plain, "x")
-	l.removeLater(t, source)
+	image, rootfs := testenv.Name(), filepath.Join(dir, "rootfs")
+	if err := os.Mkdir(rootfs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testenv.RedisRootfs(t, rootfs)
+	if err := os.Remove(filepath.Join(rootfs, "etc/hosts")); err != nil {
+		t.Fatal(err)
+	}
 	base := filepath.Join(dir, "base.tar")
-	l.docker(t, "export", "-o", base, source)
-	testenv.Output(t, exec.CommandContext(t.Context(), "tar", "--delete", "-f", base, "etc/hosts"))
+	testenv.Output(t, exec.CommandContext(t.Context(), "tar", "-C", rootfs, "-cf", base, "."))
 	l.docker(t, "import", base, image)
 
 	name := testenv.Name()
