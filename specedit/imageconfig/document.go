@@ -124,6 +124,7 @@ type hostConfig struct {
 	CgroupConf map[string]string
 	IDMappings json.RawMessage
 	DiskQuota  uint64
+	HostsFile  string
 }
 
 // words is a list of strings that older versions of podman write as one string.

@@ -57,7 +57,7 @@ var hostConfigMembers = map[string]memberFate{
 	"ContainerIDFile": perRun,
 	"Isolation":       otherOS, "CpuCount": otherOS, "CpuPercent": otherOS, "IOMaximumIOps": otherOS, "IOMaximumBandwidth": otherOS,
 	// podman
-	"CgroupMode": carried, "CgroupConf": carried, "IDMappings": carried, "DiskQuota": carried,
+	"CgroupMode": carried, "CgroupConf": carried, "IDMappings": carried, "DiskQuota": carried, "HostsFile": carried,
 	"CgroupManager": bookwork, "Cgroups": bookwork, "AutoRemoveImage": bookwork,
 }
 
