@@ -54,8 +54,8 @@ memory: go
 	tests/setup.sh
 	$(GO) test -tags memory -count=1 -timeout 2h -v ./tests/memory
 
-# Other machines: bare ones, such as qemu boots, and one of systemd's that services run on. An hour where it has to emulate the
-# processor; what came out is in docs/machines.md.
+# Other machines: bare ones, such as qemu boots, and one of systemd's that services run on. An
+# hour where it has to emulate the processor; what came out is in docs/machines.md.
 test-vm: go
 	tests/machines/run.sh
 	$(GO) test -tags vm -count=1 -timeout 60m ./tests/unit

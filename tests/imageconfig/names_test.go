@@ -80,7 +80,11 @@ const ownNames = `[{"Id":"x","Created":"2024-02-03T04:05:06Z","Path":"/bin/sh","
 // The files are written where the rootfs has nothing, on a disk as in a stream, and
 // nothing outside the rootfs is.
 func TestNameFiles(t *testing.T) {
-	outside := filepath.Join(testenv.Dir(t), "outside")
+	outside := testenv.Dir(t)
+	bait := filepath.Join(outside, "hosts") // empty, as what is written into
+	if err := os.WriteFile(bait, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	file := func(name, text string) tar.Header {
 		return tar.Header{Name: name, Mode: 0o644, Size: int64(len(text)), PAXRecords: map[string]string{"TEST.text": text}, ModTime: time.Unix(1e9, 0)}
 	}
@@ -102,7 +106,7 @@ func TestNameFiles(t *testing.T) {
 		{"a file for etc", []tar.Header{file("etc", "")}, "", "/etc/hosts"},
 		{"a link for etc", []tar.Header{{Typeflag: tar.TypeDir, Name: "usr/etc/", Mode: 0o755, ModTime: time.Unix(1e9, 0)}, link(tar.TypeSymlink, "etc", "/usr/etc")}, "usr/etc/hosts", ""},
 		{"etc leads out", []tar.Header{link(tar.TypeSymlink, "etc", outside)}, "", "/etc/hosts"},
-		{"hosts leads out", []tar.Header{etc, link(tar.TypeSymlink, "etc/hosts", outside)}, "", "/etc/hosts"},
+		{"hosts leads out", []tar.Header{etc, link(tar.TypeSymlink, "etc/hosts", bait)}, "", "/etc/hosts"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := testenv.Dir(t)
@@ -150,7 +154,12 @@ func TestNameFiles(t *testing.T) {
 					}
 				}
 			}
-			testenv.Gone(t, outside)
+			if list, err := os.ReadDir(outside); err != nil || len(list) != 1 {
+				t.Fatalf("outside is %v (%v)", list, err)
+			}
+			if text, err := os.ReadFile(bait); err != nil || len(text) > 0 {
+				t.Fatalf("outside is %q (%v)", text, err)
+			}
 		})
 	}
 }
