@@ -30,7 +30,7 @@ var configMembers = map[string]memberFate{
 	"ArgsEscaped": otherOS,
 	// podman
 	"Annotations": carried, "Umask": carried, "Secrets": carried, "ChrootDirs": carried, "Timeout": carried, "SystemdMode": carried,
-	"CreateCommand": bookwork, "HealthcheckOnFailureAction": bookwork, "HealthLogDestination": bookwork,
+	"CreateCommand": carried, "HealthcheckOnFailureAction": bookwork, "HealthLogDestination": bookwork,
 	"HealthMaxLogCount": bookwork, "HealthMaxLogSize": bookwork, "HealthcheckMaxLogCount": bookwork,
 	"HealthcheckMaxLogSize": bookwork, "HealthcheckLogDestination": bookwork, "StartupHealthCheck": bookwork,
 	"Passwd": bookwork, "sdNotifyMode": bookwork, "sdNotifySocket": bookwork,
