@@ -54,10 +54,11 @@ memory: go
 	tests/setup.sh
 	$(GO) test -tags memory -count=1 -timeout 2h -v ./tests/memory
 
-# Other machines: bare ones, and such as qemu boots. An hour where it has to emulate the
-# processor; what came out is in docs/machines.md.
+# Other machines: bare ones, such as qemu boots, and one of systemd's that services run on. An
+# hour where it has to emulate the processor; what came out is in docs/machines.md.
 test-vm: go
 	tests/machines/run.sh
+	$(GO) test -tags vm -count=1 -timeout 60m ./tests/unit
 
 # Every runtime starts a bundle; what came out is in docs/runtimes.md. Minutes.
 matrix: go

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -13,6 +14,9 @@ import (
 
 	"ocibundle/specedit/jsontree"
 )
+
+// cdiName is VENDOR/CLASS=NAME (tags.cncf.io/container-device-interface, SPEC.md).
+var cdiName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*/[A-Za-z][A-Za-z0-9_-]*=[A-Za-z0-9][A-Za-z0-9._:-]*$`)
 
 // Device is `docker run --device HOST[:CONTAINER[:PERMISSIONS]]`: a device
 // node of the host, or every one below a directory, is made in the container,
@@ -45,6 +49,10 @@ func Device(label, arg, cwd string) (Edit, error) {
 		}
 	}
 	devices, lost, err := DevicesBelow(host, target, nil)
+	if errors.Is(err, fs.ErrNotExist) && cdiName.MatchString(arg) {
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is the name of a CDI device, and what that stands for is not looked up", arg),
+			Hint: "--device for each of its device nodes, and -v for each of its files"}
+	}
 	if err != nil {
 		return Edit{}, Blame(label, fmt.Errorf("look at the device: %w", err))
 	}

@@ -141,6 +141,9 @@ func Volume(label, arg, cwd string) (Edit, error) {
 				warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: it means nothing on Linux", label, o))
 			case o == "nocopy":
 				return Edit{}, &EditError{Label: label, Problem: "nocopy is for volumes, this is a bind mount, which copies nothing"}
+			case o == "idmap":
+				return Edit{}, &EditError{Label: label, Problem: "idmap is not for every runtime",
+					Hint: fmt.Sprintf("crun and runc 1.2 take it: --add '/mounts/[destination=%s]/options/-=idmap', behind -v", parts[1])}
 			default:
 				problem := fmt.Sprintf("%q is no option of a bind mount", o)
 				if s := jsontree.Nearest(o, append([]string{"ro", "rw"}, propagations...)); s != "" {

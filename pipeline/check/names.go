@@ -57,10 +57,10 @@ func (k *checker) textOf(name string) (text []byte, known bool) {
 		return nil, false
 	}
 	f, err := r.openFile()
-	if err != nil {
-		return nil, false
+	if err == nil {
+		defer f.Close()
+		text, err = io.ReadAll(io.LimitReader(f, maxText+1))
 	}
-	defer f.Close()
-	text, err = io.ReadAll(io.LimitReader(f, maxText+1))
+	k.view.note(name, err)
 	return text, err == nil && len(text) <= maxText
 }

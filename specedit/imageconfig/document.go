@@ -86,12 +86,13 @@ type containerConfig struct {
 	Healthcheck  *healthcheck
 
 	// podman
-	Annotations map[string]string
-	Umask       string
-	Secrets     json.RawMessage
-	ChrootDirs  []string
-	Timeout     uint
-	SystemdMode bool
+	Annotations   map[string]string
+	Umask         string
+	Secrets       json.RawMessage
+	ChrootDirs    []string
+	CreateCommand []string
+	Timeout       uint
+	SystemdMode   bool
 }
 
 // imageMembers is the config of an image, as either specification and either engine's
@@ -124,6 +125,7 @@ type hostConfig struct {
 	CgroupConf map[string]string
 	IDMappings json.RawMessage
 	DiskQuota  uint64
+	HostsFile  string
 }
 
 // words is a list of strings that older versions of podman write as one string.

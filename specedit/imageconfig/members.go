@@ -30,7 +30,7 @@ var configMembers = map[string]memberFate{
 	"ArgsEscaped": otherOS,
 	// podman
 	"Annotations": carried, "Umask": carried, "Secrets": carried, "ChrootDirs": carried, "Timeout": carried, "SystemdMode": carried,
-	"CreateCommand": bookwork, "HealthcheckOnFailureAction": bookwork, "HealthLogDestination": bookwork,
+	"CreateCommand": carried, "HealthcheckOnFailureAction": bookwork, "HealthLogDestination": bookwork,
 	"HealthMaxLogCount": bookwork, "HealthMaxLogSize": bookwork, "HealthcheckMaxLogCount": bookwork,
 	"HealthcheckMaxLogSize": bookwork, "HealthcheckLogDestination": bookwork, "StartupHealthCheck": bookwork,
 	"Passwd": bookwork, "sdNotifyMode": bookwork, "sdNotifySocket": bookwork,
@@ -57,7 +57,7 @@ var hostConfigMembers = map[string]memberFate{
 	"ContainerIDFile": perRun,
 	"Isolation":       otherOS, "CpuCount": otherOS, "CpuPercent": otherOS, "IOMaximumIOps": otherOS, "IOMaximumBandwidth": otherOS,
 	// podman
-	"CgroupMode": carried, "CgroupConf": carried, "IDMappings": carried, "DiskQuota": carried,
+	"CgroupMode": carried, "CgroupConf": carried, "IDMappings": carried, "DiskQuota": carried, "HostsFile": carried,
 	"CgroupManager": bookwork, "Cgroups": bookwork, "AutoRemoveImage": bookwork,
 }
 

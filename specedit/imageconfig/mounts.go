@@ -115,6 +115,7 @@ func (im *importer) mounts() {
 	for _, target := range specedit.SortedKeys(h.Tmpfs) {
 		list = append(list, importedMount{member: "HostConfig.Tmpfs", mount: specs.Mount{Destination: target}, tmpfs: h.Tmpfs[target]})
 	}
+	list = append(list, im.writable(list)...)
 	if h.VolumeDriver != "" && h.VolumeDriver != "local" {
 		im.notice("HostConfig.VolumeDriver", "volume driver", h.VolumeDriver, "")
 	}
@@ -188,6 +189,20 @@ func (im *importer) bind(list []importedMount, member string, p mountPoint, aske
 	}
 	m.mount = specs.Mount{Destination: p.Destination, Type: "bind", Source: path.Clean(p.Source), Options: options}
 	return append(list, m)
+}
+
+// writable are the tmpfs of a read-only container of podman, which podman 5 does not list
+// (podman-create(1), --read-only-tmpfs).
+func (im *importer) writable(list []importedMount) (more []importedMount) {
+	if im.d.kind != PodmanContainer || !im.d.host.ReadonlyRootfs || slices.Contains(im.d.config.CreateCommand, "--read-only-tmpfs=false") {
+		return nil
+	}
+	for _, target := range []string{"/run", "/tmp", "/var/tmp"} {
+		if !slices.ContainsFunc(list, func(m importedMount) bool { return path.Clean(m.mount.Destination) == target }) {
+			more = append(more, importedMount{member: "HostConfig.ReadonlyRootfs", mount: specs.Mount{Destination: target}, tmpfs: "rw,rprivate,nosuid,nodev,tmpcopyup"})
+		}
+	}
+	return more
 }
 
 // tmpfsOptions writes the options of docker run --mount type=tmpfs as --tmpfs has them.

@@ -34,6 +34,9 @@ func (im *importer) names() {
 			n.Hosts = append(n.Hosts, line)
 		}
 	}
+	if file := h.HostsFile; file != "" {
+		im.notice("HostConfig.HostsFile", "hosts file", file, "")
+	}
 	if len(n.Servers)+len(n.Search)+len(n.Options)+len(n.Hosts) == 0 {
 		return
 	}

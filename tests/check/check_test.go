@@ -566,9 +566,9 @@ func TestNothingToFind(t *testing.T) {
 		{"root, docker", asRoot, []string{"--template", "docker", "--user", "redis"}},
 		{"root, explicit", asRoot, []string{"--uidmap", "0:300000:65536"}},
 		{"root, self", asRoot, []string{"--remap", "self"}},
-		{"root, absolute", asRoot, []string{"--absolute-root", "--net", "host"}},
+		{"root, absolute", asRoot, []string{"--absolute-root", "--net", "host", "--resolv", "auto"}},
 		{"user, subid", func(t *testing.T) *host { return asUser(t, user) }, []string{"--remap", "subid"}},
-		{"user, subid, host", func(t *testing.T) *host { return asUser(t, user) }, []string{"--remap", "subid", "--net", "host", "--template", "docker"}},
+		{"user, subid, host", func(t *testing.T) *host { return asUser(t, user) }, []string{"--remap", "subid", "--net", "host", "--template", "docker", "--resolv", "auto"}},
 		{"user, self", func(t *testing.T) *host { return asUser(t, user) }, []string{"--remap", "self"}},
 		{"user without ranges", func(t *testing.T) *host { return asUser(t, testenv.UserOptions{}) }, nil},
 	} {

@@ -661,6 +661,13 @@ func cases() []archiveCase {
 			a.layout(a.manifest(a.config("", one, two), one, two))
 		}})
 	}
+	for name, upper := range map[string]string{"added": "file d/g = g\nfile b.log = m", "replaced": "file d = file\ndir a.log",
+		"hidden": "file .wh.d\nfile .wh.a.log", "opaque": "dir d\nfile d/.wh..wh..opq\nfile d/g = g"} {
+		list = append(list, archiveCase{name: "--exclude, " + name, make: func(a *archiver) {
+			one, two := a.layer("dir d\nfile d/f = f\nfile a.log = l\nfile x = x"), a.layer(upper+"\nfile y = y")
+			a.layout(a.manifest(a.config("", one, two), one, two))
+		}, flags: []string{"--exclude", "d", "--exclude", "*.log"}, tree: "file x = x\nfile y = y"})
+	}
 	for _, p := range []string{"linux", "linux/", "/amd64", "linux/arm/v7/x", "windows/amd64", ""} {
 		list = append(list, archiveCase{name: fmt.Sprintf("--platform %q", p), make: func(a *archiver) { a.layout(a.image("")) },
 			flags: []string{"--platform", p}, code: 2, stderr: "--platform"})

@@ -16,8 +16,9 @@ type explanation struct {
 	// oneSided says that the difference is meant only where the engine has nothing,
 	// or only where we have nothing.
 	oneSided side
-	// older says that only older engines differ, so that the difference need not be there.
-	older bool
+	// some says that only some versions of the engine differ, so that the difference need
+	// not be there.
+	some bool
 }
 
 type side string
@@ -109,7 +110,7 @@ func compare(t *testing.T, engine, ours []byte, general, own []explanation) {
 		}
 	}
 	for _, e := range own {
-		if !used[e.pointer] && !e.older {
+		if !used[e.pointer] && !e.some {
 			t.Errorf("no difference at %s, which is explained with: %s", e.pointer, e.why)
 		}
 	}
@@ -137,7 +138,7 @@ func compareOrder(t *testing.T, engine, ours []byte) {
 		}
 		return list
 	}
-	theirs, mine := rules(engine), rules(ours)
+	theirs, mine := once(rules(engine)), rules(ours)
 	theirs = slices.DeleteFunc(theirs, func(r string) bool { return !slices.Contains(mine, r) })
 	mine = slices.DeleteFunc(mine, func(r string) bool { return !slices.Contains(theirs, r) })
 	if !slices.Equal(theirs, mine) {
@@ -156,6 +157,17 @@ func compareOrder(t *testing.T, engine, ours []byte) {
 			}
 		}
 	}
+}
+
+// once takes away what a list says twice at its beginning: Docker 26 writes the default
+// rules two times.
+func once(list []string) []string {
+	for n := len(list) / 2; n > 0; n-- {
+		if slices.Equal(list[:n], list[n:2*n]) {
+			return list[n:]
+		}
+	}
+	return list
 }
 
 func shown(s string, ok bool) string {

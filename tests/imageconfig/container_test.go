@@ -61,7 +61,7 @@ func TestContainerEqualsEngine(t *testing.T) {
 			[]explanation{{"/linux/namespaces/[network]/**", "the host's own namespace by another name", theyAlone, true}}, []string{}},
 		{"no network", append([]string{"--net", "none", "--ipc", "none", "--cgroupns", "private", l.plain}, server...), nil, []string{}},
 		{"engine's own", append([]string{"--net", "none", "--restart", "always", "--log-opt", "max-size=1m", "--dns", "1.1.1.1", "--add-host", "a:1.2.3.4", "-p", "8080:80", "--expose", "81", l.plain}, server...), nil,
-			[]string{"DNS servers 1.1.1.1", "extra hosts a:1.2.3.4", "log driver json-file", "published ports 80/tcp"}},
+			[]string{"log driver json-file", "published ports 80/tcp"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			name := l.run(t, test.args...)
@@ -97,7 +97,11 @@ func TestUnstartableEqualsEngine(t *testing.T) {
 		for _, name := range []string{"PERFMON", "BPF", "CHECKPOINT_RESTORE"} {
 			newer = append(newer, explanation{"/process/capabilities/" + set + "/[CAP_" + name + "]", "an older engine does not know it", weAlone, true})
 		}
+		for _, name := range missingCapabilities(t) {
+			newer = append(newer, explanation{"/process/capabilities/" + set + "/[" + name + "]", "a newer engine gives none that this machine's root lacks", weAlone, true})
+		}
 	}
+	allDevices := explanation{"/linux/resources/devices/**", "a newer engine has other rules before the one that allows all", theyAlone, true}
 	devices := testenv.Dir(t)
 	for name, number := range map[string]uint64{"null": unix.Mkdev(1, 3), "below/zero": unix.Mkdev(1, 5)} {
 		file := filepath.Join(devices, name)
@@ -113,9 +117,9 @@ func TestUnstartableEqualsEngine(t *testing.T) {
 		args   []string
 		differ []explanation
 	}{
-		{"privileged", []string{"--privileged"}, newer},
+		{"privileged", []string{"--privileged"}, append(newer, allDevices)},
 		{"privileged with all", []string{"--privileged", "--net", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "--cap-drop", "ALL",
-			"--security-opt", "seccomp=unconfined", "--device", "/dev/full:/dev/other:r", "--read-only"}, append(newer, hostNetwork)},
+			"--security-opt", "seccomp=unconfined", "--device", "/dev/full:/dev/other:r", "--read-only"}, append(newer, hostNetwork, allDevices)},
 		{"all capabilities", []string{"--cap-add", "ALL", "--cap-drop", "SYS_ADMIN"}, newer},
 		{"block I/O", []string{"--blkio-weight", "300", "--blkio-weight-device", disk + ":200", "--device-read-bps", disk + ":1mb", "--device-write-bps", disk + ":2mb",
 			"--device-read-iops", disk + ":100", "--device-write-iops", disk + ":200"}, nil},
@@ -147,6 +151,23 @@ func TestUnstartableEqualsEngine(t *testing.T) {
 			compare(t, l.RecordedConfig(t, id), ours, ofDocker, test.differ)
 		})
 	}
+}
+
+// missingCapabilities are those that root may lack in a container, and lacks here.
+func missingCapabilities(t *testing.T) (names []string) {
+	t.Helper()
+	for name, number := range map[string]uintptr{"CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN, "CAP_SYS_BOOT": unix.CAP_SYS_BOOT,
+		"CAP_SYS_MODULE": unix.CAP_SYS_MODULE, "CAP_SYS_PTRACE": unix.CAP_SYS_PTRACE, "CAP_SYS_RAWIO": unix.CAP_SYS_RAWIO,
+		"CAP_SYS_RESOURCE": unix.CAP_SYS_RESOURCE, "CAP_SYS_TIME": unix.CAP_SYS_TIME, "CAP_SYSLOG": unix.CAP_SYSLOG} {
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, number, 0, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has == 0 {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // blockDevice is any block device of this machine.

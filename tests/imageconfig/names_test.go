@@ -25,12 +25,16 @@ func TestNames(t *testing.T) {
 	getent := testenv.NeedTool(t, "getent", "runc", "tar")
 	dir := testenv.Dir(t)
 	// The engine makes an empty /etc/hosts where the image has none.
-	image, source := testenv.Name(), testenv.Name()
-	l.docker(t, "create", "--name", source, l.plain, "x")
-	l.removeLater(t, source)
+	image, rootfs := testenv.Name(), filepath.Join(dir, "rootfs")
+	if err := os.Mkdir(rootfs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testenv.RedisRootfs(t, rootfs)
+	if err := os.Remove(filepath.Join(rootfs, "etc/hosts")); err != nil {
+		t.Fatal(err)
+	}
 	base := filepath.Join(dir, "base.tar")
-	l.docker(t, "export", "-o", base, source)
-	testenv.Output(t, exec.CommandContext(t.Context(), "tar", "--delete", "-f", base, "etc/hosts"))
+	testenv.Output(t, exec.CommandContext(t.Context(), "tar", "-C", rootfs, "-cf", base, "."))
 	l.docker(t, "import", base, image)
 
 	name := testenv.Name()
@@ -76,7 +80,11 @@ const ownNames = `[{"Id":"x","Created":"2024-02-03T04:05:06Z","Path":"/bin/sh","
 // The files are written where the rootfs has nothing, on a disk as in a stream, and
 // nothing outside the rootfs is.
 func TestNameFiles(t *testing.T) {
-	outside := filepath.Join(testenv.Dir(t), "outside")
+	outside := testenv.Dir(t)
+	bait := filepath.Join(outside, "hosts") // empty, as what is written into
+	if err := os.WriteFile(bait, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	file := func(name, text string) tar.Header {
 		return tar.Header{Name: name, Mode: 0o644, Size: int64(len(text)), PAXRecords: map[string]string{"TEST.text": text}, ModTime: time.Unix(1e9, 0)}
 	}
@@ -98,7 +106,7 @@ func TestNameFiles(t *testing.T) {
 		{"a file for etc", []tar.Header{file("etc", "")}, "", "/etc/hosts"},
 		{"a link for etc", []tar.Header{{Typeflag: tar.TypeDir, Name: "usr/etc/", Mode: 0o755, ModTime: time.Unix(1e9, 0)}, link(tar.TypeSymlink, "etc", "/usr/etc")}, "usr/etc/hosts", ""},
 		{"etc leads out", []tar.Header{link(tar.TypeSymlink, "etc", outside)}, "", "/etc/hosts"},
-		{"hosts leads out", []tar.Header{etc, link(tar.TypeSymlink, "etc/hosts", outside)}, "", "/etc/hosts"},
+		{"hosts leads out", []tar.Header{etc, link(tar.TypeSymlink, "etc/hosts", bait)}, "", "/etc/hosts"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := testenv.Dir(t)
@@ -146,7 +154,12 @@ func TestNameFiles(t *testing.T) {
 					}
 				}
 			}
-			testenv.Gone(t, outside)
+			if list, err := os.ReadDir(outside); err != nil || len(list) != 1 {
+				t.Fatalf("outside is %v (%v)", list, err)
+			}
+			if text, err := os.ReadFile(bait); err != nil || len(text) > 0 {
+				t.Fatalf("outside is %q (%v)", text, err)
+			}
 		})
 	}
 }

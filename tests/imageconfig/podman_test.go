@@ -17,8 +17,8 @@ func TestPodmanContainerEqualsPodman(t *testing.T) {
 	p := startPodman(t, l)
 	p.load(t, testenv.Output(t, l.Docker(t.Context(), "save", l.full)))
 	host := testenv.Dir(t)
-	for _, name := range []string{"b1", "b2"} {
-		if err := os.Mkdir(filepath.Join(host, name), 0o755); err != nil {
+	for _, name := range []string{"b1", "b2/b1"} { // the latter for what is mounted below
+		if err := os.MkdirAll(filepath.Join(host, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -38,6 +38,8 @@ func TestMistakes(t *testing.T) {
 		{`-v a/b:/data`, "`-v a/b:/data`: \"a/b\" is neither an absolute path nor one that starts with a dot", "for the directory a/b here, write ./a/b"},
 		{`-v /data`, "`-v /data`: \"/data\" is an anonymous volume, which only an engine has", "SRC:DST binds a directory of the host; --tmpfs DST makes an empty one in memory"},
 		{`-v /a:/b:ro,rw`, "`-v /a:/b:ro,rw`: more than one of the ro and rw", ""},
+		{`-v /a:/b:idmap`, "`-v /a:/b:idmap`: idmap is not for every runtime", "--add '/mounts/[destination=/b]/options/-=idmap'"},
+		{`--device vendor.com/gpu=all`, "`--device vendor.com/gpu=all`: \"vendor.com/gpu=all\" is the name of a CDI device, and what that stands for is not looked up", "--device for each"},
 		{`-v /a:/b:rslav`, "`-v /a:/b:rslav`: \"rslav\" is no option of a bind mount: did you mean \"rslave\"?", ""},
 		{`-v /a:b`, "`-v /a:b`: the destination \"b\" is no absolute path in the container", ""},
 		{`-v /a:/b/..`, "`-v /a:/b/..`: nothing can be mounted over the root of the container", ""},
