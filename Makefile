@@ -62,7 +62,7 @@ test-vm: go
 
 # Every runtime starts a bundle; what came out is in docs/runtimes.md. Minutes.
 matrix: go
-	tests/matrix/run.sh; status=$$?; tests/matrix/compare.sh && exit $$status
+	tests/with-cgroups.sh tests/matrix/run.sh; status=$$?; tests/with-cgroups.sh tests/matrix/compare.sh && exit $$status
 
 race: go
 	tests/setup.sh

@@ -112,8 +112,7 @@ func (d *Doc) dockerExtras() error {
 }
 
 // settleDocker makes what the template said follow what the edits changed, as
-// docker does: the HOSTNAME variable, and the settings of a network namespace
-// that is no longer the container's own.
+// docker does: the HOSTNAME variable.
 func (d *Doc) settleDocker() {
 	for i, e := range jsontree.Elements(d.Get("process", "env")) {
 		if e.By == "" && envKey(e) == "HOSTNAME" {
@@ -125,16 +124,28 @@ func (d *Doc) settleDocker() {
 			break
 		}
 	}
+}
+
+// networkSysctls are what the template sets in a network namespace of the container's own.
+var networkSysctls = map[string]string{
+	"net.ipv4.ip_unprivileged_port_start": "0",
+	"net.ipv4.ping_group_range":           "0 2147483647",
+}
+
+// settleNetwork takes the template's network settings away where the container has no network
+// namespace of its own, also from a base that had them from the template: runtimes refuse
+// them there.
+func (d *Doc) settleNetwork() {
 	sysctl := d.Get("linux", "sysctl")
 	if sysctl == nil || sysctl.Kind != jsontree.KindObject || d.own("network") {
 		return
 	}
-	for _, k := range append([]string(nil), sysctl.Keys...) {
-		if sysctl.Obj[k].By == "" && strings.HasPrefix(k, "net.") {
+	for k, v := range networkSysctls {
+		if n := sysctl.Obj[k]; n != nil && n.By == d.base && n.Text == v {
 			sysctl.RemoveMember(k, "")
 		}
 	}
-	if len(sysctl.Keys) == 0 && sysctl.By == "" {
+	if len(sysctl.Keys) == 0 && sysctl.By == d.base {
 		d.Get("linux").RemoveMember("sysctl", "")
 	}
 }

@@ -167,11 +167,12 @@ func (d *Doc) own(kind string) bool {
 // settle gives what the template wrote the form that works in the namespaces
 // and with the capabilities which the finished document has. What an edit wrote
 // stays, and so does what a template file wrote, unless a user namespace was put
-// into it here.
+// into it here, or it is what settleNetwork says.
 func (d *Doc) settle() error {
 	if err := d.settleSeccomp(); err != nil {
 		return err
 	}
+	d.settleNetwork()
 	if d.base == "" {
 		d.settleDocker()
 	} else if d.host.Mapping.Empty() {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -156,5 +157,32 @@ func TestTemplateIsRuncs(t *testing.T) {
 func TestRootlessNeedsMapping(t *testing.T) {
 	if _, err := (&specedit.Plan{Template: specedit.TemplateRunc, Host: specedit.Host{Rootless: true}}).Build(nil); err == nil {
 		t.Error("a rootless config without a mapping was made")
+	}
+}
+
+// A bundle's config that lost its network namespace runs: what the template had set in it is
+// gone. What somebody else has set is theirs to take away.
+func TestNetworkSettingsOfBase(t *testing.T) {
+	text, err := (&specedit.Plan{}).Build(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := string(text)
+	const start, ping = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"
+	other := strings.Replace(base, `"`+start+`": "0"`, `"`+start+`": "80"`, 1)
+	host := []specedit.Edit{must(specedit.Namespace("--net host", "network", "host", "/"))}
+	for _, c := range []struct {
+		base  string
+		edits []specedit.Edit
+		want  any
+	}{
+		{base, nil, map[string]any{start: "0", ping: "0 2147483647"}},
+		{base, host, nil},
+		{other, host, map[string]any{start: "80"}},
+	} {
+		config := build(t, specedit.Plan{Base: []byte(c.base), BaseLabel: "config.json", Edits: c.edits})
+		if got := config["linux"].(map[string]any)["sysctl"]; !reflect.DeepEqual(got, c.want) {
+			t.Errorf("after %d edits %v, want %v", len(c.edits), got, c.want)
+		}
 	}
 }

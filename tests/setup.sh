@@ -63,10 +63,11 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
     chmod 755 "$policy"
 fi
 
+from=() # apt's options for another archive than the machine's
 install() {
     echo "installing" "$@"
     if ! DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-        -q -y --no-install-recommends install "$@" >"$scratch/log" 2>&1 </dev/null; then
+        -q -y --no-install-recommends "${from[@]}" install "$@" >"$scratch/log" 2>&1 </dev/null; then
         cat "$scratch/log" >&2
         return 1
     fi
@@ -80,16 +81,15 @@ update() {
 # that was made for that release later on. The machine's list of archives stays as it is.
 install_go() {
     local version
-    local backports=()
     version=$(apt-cache policy golang-go | sed -n 's/^ *Candidate: \([0-9]*:\)\?//p')
     if dpkg --compare-versions "${version:-0}" lt 1.21; then
         . /etc/os-release
         cat /etc/apt/sources.list >"$scratch/sources.list" 2>/dev/null || true
         echo "deb http://deb.debian.org/debian ${VERSION_CODENAME-}-backports main" >>"$scratch/sources.list"
-        backports=(-o "Dir::Etc::SourceList=$scratch/sources.list" -t "${VERSION_CODENAME-}-backports")
-        [ "${ID-}" = debian ] && (update "${backports[@]:0:2}") || return
+        from=(-o "Dir::Etc::SourceList=$scratch/sources.list" -t "${VERSION_CODENAME-}-backports")
+        [ "${ID-}" = debian ] && (update "${from[@]:0:2}") || return
     fi
-    install "${backports[@]}" golang-go ca-certificates
+    install golang-go ca-certificates
 }
 
 update

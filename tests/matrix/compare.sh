@@ -14,9 +14,10 @@ engine=
 cleanup() {
     set +e
     [ -z "$engine" ] || { kill -KILL $(cat "/proc/$engine/task/$engine/children"); wait "$engine"; } 2>/dev/null
-    pkill -KILL -u "$user"
-    userdel "$user" 2>/dev/null
-    umount -R "$work"/*/*/storage/overlay 2>/dev/null
+    # podman leaves a process that holds its namespace, and a mount.
+    kill -KILL $(pgrep -u "$user") 2>/dev/null
+    for _ in {1..50}; do if userdel "$user" 2>/dev/null; then break; fi; sleep 0.1; done
+    umount "$work"/*/storage/overlay "$work"/*/storage/vfs 2>/dev/null
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT

@@ -1,13 +1,12 @@
 #!/bin/bash
 # run.sh: starts a bundle with every runtime that can be had, as root and as a user, and writes
 # docs/runtimes.md. Exit 1 where the page was another one before: something changed, and the page
-# has it now. Root; minutes, for two runtimes are built.
+# has it now. Root; minutes, for the newest runc is built.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 TOOLS=tests/matrix/tools.txt tests/setup.sh
 
-runc_version=v1.5.2
-runsc_version=${RUNSC_VERSION-}
+runc_version=v1.5.3
 page=docs/runtimes.md
 user=obmatrix$$
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/matrix.XXXX")
@@ -16,7 +15,10 @@ engine=
 cleanup() {
     set +e
     [ -z "$engine" ] || { kill -KILL $(cat "/proc/$engine/task/$engine/children"); wait "$engine"; } 2>/dev/null
-    userdel "$user" 2>/dev/null
+    # podman leaves a process that holds its namespace, and a mount.
+    kill -KILL $(pgrep -u "$user") 2>/dev/null
+    for _ in {1..50}; do if userdel "$user" 2>/dev/null; then break; fi; sleep 0.1; done
+    umount "$work"/*/storage/overlay 2>/dev/null
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
@@ -44,12 +46,11 @@ CGO_ENABLED=0 go build -trimpath -o "$work/ocibundle" .
     mkdir "$work/bin" "$work/build"
     cd "$work/build"
     GOBIN=$work/bin GOFLAGS=-buildvcs=false CGO_ENABLED=1 go install -tags seccomp "github.com/opencontainers/runc@$runc_version"
-    [ -z "$runsc_version" ] || GOBIN=$work/bin GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install "gvisor.dev/gvisor/runsc@$runsc_version"
 ) >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; exit 1; }
 
 # A container's filesystem: a shell, and files of another owner.
 image=$work/image
-mkdir -p "$image"/{bin,dev,etc,proc,sys,tmp,data,run,root}
+mkdir -p "$image"/{bin,dev,etc,proc,sys,tmp,data,run,root,usr}
 cp "$(command -v busybox)" "$image/bin/busybox"
 for name in sh grep sleep id; do ln -s busybox "$image/bin/$name"; done
 echo 'root:x:0:0::/root:/bin/sh' >"$image/etc/passwd"
@@ -95,13 +96,13 @@ run() {
     case $1 in
     runc) as "$2" runc --root "$work/$2/state" run --bundle "$3" "$4" ;;
     newrunc) as "$2" "$work/bin/runc" --root "$work/$2/state" run --bundle "$3" "$4" ;;
-    runsc) as "$2" "$work/bin/runsc" --root "$work/$2/runsc" $([ "$2" = root ] || echo --rootless) --network=host run --bundle "$3" "$4" ;;
+    runsc) as "$2" runsc --root "$work/$2/runsc" $([ "$2" = root ] || echo --rootless) --network=host run --bundle "$3" "$4" ;;
     crun) crun "$2" --root "$work/$2/crun" run --bundle "$3" "$4" ;;
     ctr) ctr run --rm --config "$3/config.json" "$4" ;;
     podman) as "$2" podman --root "$work/$2/storage" --runroot "$work/$2/run" --cgroup-manager=cgroupfs --events-backend=none --runtime "$(type -P runc)" \
-        run --rm --name "$4" --network host --rootfs "$3/rootfs" /bin/sh -c "$script" ;;
+        run --rm --name "$4" --network host --ulimit host $podman_limits --rootfs "$3/rootfs" /bin/sh -c "$script" ;;
     nspawn) nspawn --machine "$4" --oci-bundle "$3" ;;
-    bwrap) as "$2" bwrap --bind "$3/rootfs" / --proc /proc --dev /dev --unshare-pid /bin/sh -c "$script" ;;
+    bwrap) as "$2" bwrap $([ "$2" = root ] || echo --unshare-user --uid 0 --gid 0) --bind "$3/rootfs" / --proc /proc --dev /dev --unshare-pid /bin/sh -c "$script" ;;
     esac
 }
 
@@ -111,7 +112,7 @@ detached() {
     case $1 in
     runc) cmd=(as "$2" runc --root "$work/$2/state") ;;
     newrunc) cmd=(as "$2" "$work/bin/runc" --root "$work/$2/state") ;;
-    runsc) cmd=(as "$2" "$work/bin/runsc" --root "$work/$2/runsc" $([ "$2" = root ] || echo --rootless) --network=host) ;;
+    runsc) cmd=(as "$2" runsc --root "$work/$2/runsc" $([ "$2" = root ] || echo --rootless) --network=host) ;;
     crun) cmd=(crun "$2" --root "$work/$2/crun") ;;
     ctr)
         ctr run --detach --config "$3/config.json" "$4" && ctr task ls | grep -q "$4 .*RUNNING" && ctr task kill -s KILL "$4" &&
@@ -139,7 +140,8 @@ declare -A wanted=([plain]='ran as 0' [limits]='t fork' [seccomp]='Seccomp:[[:sp
 cell() {
     local dir=$work/$2/bundle id="ob$$-$1-$2-$3" more=() said status=0
     script=${scripts[$3]}
-    [ "$3" != limits ] || more=(--pids-limit 10)
+    podman_limits=
+    [ "$3" != limits ] || more=(--pids-limit 10) podman_limits="--pids-limit 10"
     as "$2" "$work/ocibundle" -q -f -i "$work/image.tar" -o "$dir" --net host ${flags[$1]-} "${more[@]}" -- /bin/sh -c "$script" || { echo "no bundle"; return; }
     if [ "$3" = detached ]; then
         said=$(detached "$1" "$2" "$dir" "$id" </dev/null 2>&1) || status=$?
@@ -148,8 +150,9 @@ cell() {
         grep -q "${wanted[$3]}" <<<"$said" || status=1
     fi
     if [ $status -eq 0 ]; then echo yes; else
-        said=$(grep -v '^$' <<<"$said" | tail -n 1 | sed -e "s|$work|...|g; s|$id|ID|g; s/time=[^ ]* level=[^ ]* msg=//; s/|/\\\\|/g; s/\"//g; s/[0-9]\{4\}[-\/][0-9:T \/-]*//; s/$user/USER/g")
+        said=$(grep -v '^$' <<<"$said" | tail -n 1 | sed -e "s|$work|...|g; s|$id|ID|g; s/.* process: //; s/time=[^ ]* level=[^ ]* msg=//; s/|/\\\\|/g; s/\"//g; s/[0-9]\{4\}[-\/][0-9:T \/-]*//; s/$user/USER/g")
         if [ "$3" = seccomp ] && [[ $said = Seccomp* ]]; then said="no filter"; fi
+        if [ "$3" = limits ] && [[ $said = "no limit" ]]; then said="not applied, in silence"; fi
         echo "no: ${said:0:160}"
     fi
     as "$2" "$work/ocibundle" rm -f "$dir" || true
@@ -160,7 +163,7 @@ names=(runc newrunc crun ctr podman nspawn bwrap)
 declare -A titles=([runc]="runc $(version runc)" [newrunc]="runc $(version "$work/bin/runc")" [crun]="crun $(version env crun)"
     [ctr]="ctr $(version containerd)" [podman]="podman $(version podman) \`--rootfs\`" [nspawn]="systemd-nspawn $(systemd-nspawn --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')"
     [bwrap]="bwrap $(version bwrap)")
-[ -z "$runsc_version" ] || { names+=(runsc); titles[runsc]="runsc"; }
+! command -v runsc >/dev/null || { names+=(runsc); titles[runsc]="runsc $(version runsc)"; }
 
 {
     cat <<'TEXT'
@@ -185,6 +188,7 @@ TEXT
             echo
         done
     done
+    command -v runsc >/dev/null || printf '\ngVisor'"'"'s runsc is tried where PATH has it; here it had not.\n'
     cat <<'TEXT'
 
 | runtime | needs |
