@@ -16,6 +16,7 @@ import (
 	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tarx"
 	"ocibundle/tarx/rewrite"
 )
@@ -115,6 +116,9 @@ func status(err error) (code int, hints []string) {
 		}
 		if _, ok := errors.AsType[*pipeline.AccountsError](err); ok {
 			hints = append(hints, accountsHint)
+		}
+		if errors.Is(err, imageconfig.ErrRuntimeConfig) {
+			hints = append(hints, "--template FILE begins with a runtime config")
 		}
 		return exitUsage, hints
 	case errors.As(err, &accounts):

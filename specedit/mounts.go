@@ -98,7 +98,7 @@ func Volume(label, arg, cwd string) (Edit, error) {
 	parts := strings.Split(arg, ":")
 	if len(parts) == 1 {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is an anonymous volume, which only an engine has", arg),
-			Hint: "SRC:DST binds a directory of the host; --tmpfs DST makes an empty one in memory"}
+			Hint: "SRC:DST binds a directory of the host; a tmpfs is an empty one in memory"}
 	}
 	if len(parts) > 3 || slices.Contains(parts[:2], "") {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no mount: SRC:DST[:OPTIONS] is wanted", arg)}

@@ -48,9 +48,9 @@ func (d *Doc) refusals() (found []refusal) {
 			}
 		}
 		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) && !bindMount(m) {
-			cure := "--remove " + jsontree.Pointer("mounts", strconv.Itoa(i))
+			cure := "it has to go"
 			if at := bind.mount.Source; at != "" {
-				cure = "--mount type=bind,src=" + at + ",dst=" + at + ",ro"
+				cure = "the mount type=bind,src=" + at + ",dst=" + at + ",ro can take its place"
 			}
 			refuse(FindingKernelMount, m, []string{"mounts", strconv.Itoa(i)},
 				"is a mount of %s, which the kernel refuses in a user namespace without a %s namespace of its own: %s", kind, bind.namespace, cure)

@@ -137,7 +137,7 @@ func TestImageConfigRefuses(t *testing.T) {
 		{"Windows image", `{"config":{},"rootfs":{},"os":"windows"}`, "for windows"},
 		{"Windows container", `{"Config":{},"HostConfig":{},"Platform":"windows"}`, "for windows"},
 		{"time", `{"config":{},"rootfs":{},"os":"linux","created":"yesterday"}`, "created: "},
-		{"a runtime config", `{"ociVersion":"1.0.0"}`, "--template"},
+		{"a runtime config", `{"ociVersion":"1.0.0"}`, "runtime config"},
 		{"an image config that is a container's", `{"architecture":"amd64","os":"linux","config":{"Cmd":["/bin/sh"]},"rootfs":{"type":"layers"},
 			"Config":{"Cmd":["/bin/sh"]},"HostConfig":{"Binds":["/:/host"],"PidMode":"host"}}`, "cannot be both"},
 		{"half an image config that is a container's", `{"os":"linux","Config":{},"HostConfig":{"Binds":["/:/host"]}}`, "cannot be both"},

@@ -36,7 +36,7 @@ func TestMistakes(t *testing.T) {
 		{`--pid container:x`, "`--pid container:x`: \"container:x\" is neither private, host, nor the path of a namespace", "join the namespace of a running process by path: /proc/PID/ns/pid"},
 		{`-v data:/data`, "`-v data:/data`: \"data\" is a named volume, which only an engine has", "for the directory data here, write ./data"},
 		{`-v a/b:/data`, "`-v a/b:/data`: \"a/b\" is neither an absolute path nor one that starts with a dot", "for the directory a/b here, write ./a/b"},
-		{`-v /data`, "`-v /data`: \"/data\" is an anonymous volume, which only an engine has", "SRC:DST binds a directory of the host; --tmpfs DST makes an empty one in memory"},
+		{`-v /data`, "`-v /data`: \"/data\" is an anonymous volume, which only an engine has", "SRC:DST binds a directory of the host; a tmpfs is an empty one in memory"},
 		{`-v /a:/b:ro,rw`, "`-v /a:/b:ro,rw`: more than one of the ro and rw", ""},
 		{`-v /a:/b:rslav`, "`-v /a:/b:rslav`: \"rslav\" is no option of a bind mount: did you mean \"rslave\"?", ""},
 		{`-v /a:b`, "`-v /a:b`: the destination \"b\" is no absolute path in the container", ""},
