@@ -8,14 +8,15 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagDef is one flag: its spellings, what --help says of it, and nothing of
-// what it does. Uses of it are recorded in the order of the command line.
+// flagDef is one flag: its spellings, what --help says of it, and what edit it makes.
+// Uses of it are recorded in the order of the command line.
 type flagDef struct {
 	names    []string // the long one first
 	value    string   // placeholder; empty for a flag that takes none
 	optional bool     // the value may be left out, and then is "true"
 	usage    string
 	category string
+	make     makeEdit // nil for a flag that is not of an edit
 }
 
 // use is one use of a flag.

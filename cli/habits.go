@@ -7,9 +7,27 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// dockerHints says what to write for flags of `docker run` that do not exist
-// here, by name without dashes. See also habits.
-var dockerHints = map[string]string{
+// habits says what to write for flags of docker and tar that this program does not
+// have, by name without dashes.
+var habits = map[string]string{
+	"p":                  "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"publish":            "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"P":                  "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"name":               "the container gets its name when it is run: runc run --bundle DIR NAME",
+	"d":                  "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
+	"detach":             "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
+	"rm":                 "the runtime removes the container when it ends; ocibundle rm DIR removes the bundle",
+	"restart":            "ocibundle unit DIR prints a service that restarts it: --annotation ocibundle.restart=always",
+	"entrypoint":         "the whole command goes after --, as in: ocibundle -o DIR -- COMMAND ARG",
+	"it":                 "-t gives the container a terminal; its input is the runtime's own",
+	"ti":                 "-t gives the container a terminal; its input is the runtime's own",
+	"privileged":         "--cap-add ALL --security-opt seccomp=unconfined comes near it",
+	"C":                  "-o DIR names the bundle to create",
+	"x":                  "extracting is all it does; -o DIR names the bundle",
+	"xf":                 "-i FILE names the stream; extracting is all it does",
+	"z":                  "compression is detected",
+	"j":                  "compression is detected",
+	"J":                  "compression is detected",
 	"publish-all":        "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
 	"expose":             "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
 	"interactive":        "stdin is the process's own under runc run; -t gives it a terminal",
@@ -70,28 +88,6 @@ func (p *program) strayBool(arg string) error {
 	return nil
 }
 
-// habits are flags of docker and tar that this program does not have.
-var habits = map[string]string{
-	"p":          "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"publish":    "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"P":          "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"name":       "the container gets its name when it is run: runc run --bundle DIR NAME",
-	"d":          "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
-	"detach":     "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
-	"rm":         "the runtime removes the container when it ends; ocibundle rm DIR removes the bundle",
-	"restart":    "ocibundle unit DIR prints a service that restarts it: --annotation ocibundle.restart=always",
-	"entrypoint": "the whole command goes after --, as in: ocibundle -o DIR -- COMMAND ARG",
-	"it":         "-t gives the container a terminal; its input is the runtime's own",
-	"ti":         "-t gives the container a terminal; its input is the runtime's own",
-	"privileged": "--cap-add ALL --security-opt seccomp=unconfined comes near it",
-	"C":          "-o DIR names the bundle to create",
-	"x":          "extracting is all it does; -o DIR names the bundle",
-	"xf":         "-i FILE names the stream; extracting is all it does",
-	"z":          "compression is detected",
-	"j":          "compression is detected",
-	"J":          "compression is detected",
-}
-
 // parseError turns what the flag parser says into an error of ours. defs are the
 // flags that there are.
 func parseError(err error, defs []*flagDef) error {
@@ -115,9 +111,6 @@ func unknownFlag(name string, defs []*flagDef) error {
 		return e.hint("%s is a flag of the main job: docker export CONTAINER | ocibundle -o DIR %s", dashed(name), dashed(name))
 	}
 	if h, ok := habits[name]; ok {
-		return e.hint("%s", h)
-	}
-	if h, ok := dockerHints[name]; ok {
 		return e.hint("%s", h)
 	}
 	var names []string

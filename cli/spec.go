@@ -19,7 +19,7 @@ var specFlags = []*flagDef{
 
 func (p *program) specCommand() *command {
 	return &command{name: "spec", arguments: "[flags] [-- ARG...]", usage: "print a config.json",
-		flags: slices.Concat(specFlags, editFlagDefs()), run: p.spec}
+		flags: slices.Concat(specFlags, editFlags), run: p.spec}
 }
 
 // spec prints a config: a filter where --template is "-".
