@@ -99,7 +99,7 @@ func TestHostileAccountMemory(t *testing.T) {
 	}
 }
 
-// A disk that fails is no unknown user, and no edit's fault: not that of --user, of
+// A disk that fails is not an unknown user, and no edit's fault: not that of --user, of
 // --group-add, or of the template, which asks for the groups of root.
 func TestUnreadableAccounts(t *testing.T) {
 	files := specedit.FileUsers{Read: func(string) ([]byte, error) { return nil, unix.EIO }}

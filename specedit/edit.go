@@ -21,12 +21,12 @@ type Edit struct {
 	apply func(*Doc) error
 }
 
-// EditError is an edit that does not apply, or whose result is no valid
+// EditError is an edit that does not apply, or whose result is not a valid
 // config.
 type EditError struct {
 	Label   string // the edit that is to blame; empty: the built-in template
 	Pointer string // RFC 6901 pointer of what it is about, "" for no one place
-	Problem string // what was found and what is wanted
+	Problem string // what was found and what was expected
 	Hint    string // something to try, "" for nothing
 	Err     error  // the cause, if there is one
 }

@@ -107,7 +107,7 @@ func (d *Doc) restoreOwnMount(destination string) error {
 // ParseSize reads a size as docker does: a number with an optional unit of b,
 // k, m, g, t or p (also kb, kib), in steps of 1024. The result is in bytes.
 func ParseSize(s string) (int64, error) {
-	bad := fmt.Errorf("%q is no size: a number with a unit is wanted, as 512m or 1.5g", s)
+	bad := fmt.Errorf("%q is not a size: expected a number with a unit, as 512m or 1.5g", s)
 	digits := strings.TrimRight(s, "bBiIkKmMgGtTpP ")
 	unit := strings.ToLower(strings.TrimSpace(s[len(digits):]))
 	exponent := 0
@@ -180,13 +180,13 @@ const cpuPeriod = 100000
 func CPUs(label, value string) (Edit, error) {
 	n, ok := new(big.Rat).SetString(value)
 	if !ok || strings.Trim(value, "0123456789.") != "" || n.Sign() <= 0 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of CPUs: 0.01 or more is wanted, as 1.5", value)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)}
 	}
 	n.Mul(n, big.NewRat(cpuPeriod, 1))
 	quota := new(big.Int).Quo(n.Num(), n.Denom())
 	// The kernel takes no quota below a millisecond.
 	if !quota.IsInt64() || quota.Int64() < 1000 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of CPUs: 0.01 or more is wanted, as 1.5", value)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)}
 	}
 	return NewEdit(label, func(d *Doc) error {
 		if err := d.Put(quota.Int64(), "linux", "resources", "cpu", "quota"); err != nil {
@@ -200,7 +200,7 @@ func CPUs(label, value string) (Edit, error) {
 func CPUShares(label, value string) (Edit, error) {
 	n, err := strconv.ParseUint(value, 10, 63)
 	if err != nil || n == 1 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no weight: a whole number from 2 is wanted, or 0 for the default", value)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a weight: expected a whole number from 2, or 0 for the default", value)}
 	}
 	return NewEdit(label, func(d *Doc) error {
 		if n == 0 {
@@ -221,7 +221,7 @@ func CPUSetCPUs(label, value string) (Edit, error) {
 			b, err = strconv.ParseUint(last, 10, 16)
 		}
 		if err != nil || b < a {
-			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no list of CPUs: numbers and ranges are wanted, as 0-3,7", value)}
+			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a list of CPUs: expected numbers and ranges, as 0-3,7", value)}
 		}
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(value, "linux", "resources", "cpu", "cpus") }), nil
@@ -231,7 +231,7 @@ func CPUSetCPUs(label, value string) (Edit, error) {
 func PidsLimit(label, value string) (Edit, error) {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < -1 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of processes: a whole number is wanted, or -1 for no limit", value)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number of processes: expected a whole number, or -1 for no limit", value)}
 	}
 	if n == 0 {
 		n = -1
@@ -252,7 +252,7 @@ var namespaced = map[string]specs.LinuxNamespaceType{
 func Sysctl(label, arg string) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if !ok || k == "" || v == "" {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no kernel parameter: KEY=VALUE is wanted", arg)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a kernel parameter: expected KEY=VALUE", arg)}
 	}
 	if err := text("the parameter", arg); err != nil {
 		return Edit{}, Blame(label, err)

@@ -55,7 +55,7 @@ func MountDestination(dst string) (string, error) {
 		return "", err
 	}
 	if !path.IsAbs(dst) {
-		return "", &EditError{Problem: fmt.Sprintf("the destination %q is no absolute path in the container", dst)}
+		return "", &EditError{Problem: fmt.Sprintf("the destination %q is not an absolute path in the container", dst)}
 	}
 	if path.Clean(dst) == "/" {
 		return "", &EditError{Problem: "nothing can be mounted over the root of the container"}
@@ -101,7 +101,7 @@ func Volume(label, arg, cwd string) (Edit, error) {
 			Hint: "SRC:DST binds a directory of the host; a tmpfs is an empty one in memory"}
 	}
 	if len(parts) > 3 || slices.Contains(parts[:2], "") {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no mount: SRC:DST[:OPTIONS] is wanted", arg)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a mount: expected SRC:DST[:OPTIONS]", arg)}
 	}
 	if !strings.HasPrefix(parts[0], "/") && !strings.HasPrefix(parts[0], ".") {
 		if !strings.Contains(parts[0], "/") {
@@ -142,7 +142,7 @@ func Volume(label, arg, cwd string) (Edit, error) {
 			case o == "nocopy":
 				return Edit{}, &EditError{Label: label, Problem: "nocopy is for volumes, this is a bind mount, which copies nothing"}
 			default:
-				problem := fmt.Sprintf("%q is no option of a bind mount", o)
+				problem := fmt.Sprintf("%q is not an option of a bind mount", o)
 				if s := jsontree.Nearest(o, append([]string{"ro", "rw"}, propagations...)); s != "" {
 					problem += fmt.Sprintf(": did you mean %q?", s)
 				}
@@ -205,7 +205,7 @@ func Mount(label, arg, cwd string) (Edit, error) {
 		case "bind-propagation":
 			propagation, forKind[k] = v, "bind"
 			if !slices.Contains(propagations, v) {
-				return fail("%q is no propagation: %s are", v, strings.Join(propagations, ", "))
+				return fail("%q is not a propagation: expected one of %s", v, strings.Join(propagations, ", "))
 			}
 		case "bind-nonrecursive":
 			needValue = false
@@ -227,7 +227,7 @@ func Mount(label, arg, cwd string) (Edit, error) {
 			}
 		case "tmpfs-mode":
 			if _, err = strconv.ParseUint(v, 8, 12); err != nil {
-				return fail("%q is no mode: octal digits are wanted, as 1777", v)
+				return fail("%q is not a mode: expected octal digits, as 1777", v)
 			}
 			mode, forKind[k] = v, "tmpfs"
 		case "consistency":
@@ -236,7 +236,7 @@ func Mount(label, arg, cwd string) (Edit, error) {
 			if strings.HasPrefix(k, "volume-") || strings.HasPrefix(k, "image-") {
 				return fail("%s is for mounts that only an engine has", k)
 			}
-			problem := fmt.Sprintf("%q is no field of a mount", k)
+			problem := fmt.Sprintf("%q is not a field of a mount", k)
 			if s := jsontree.Nearest(k, []string{"type", "source", "src", "destination", "dst", "target", "readonly", "ro",
 				"bind-propagation", "bind-recursive", "tmpfs-size", "tmpfs-mode"}); s != "" {
 				problem += fmt.Sprintf(": did you mean %q?", s)
@@ -342,7 +342,7 @@ func Tmpfs(label, arg string) (Edit, error) {
 		case !valued && tmpfsOpposites[o] != "":
 			options = slices.DeleteFunc(options, func(x string) bool { return x == o || x == tmpfsOpposites[o] })
 		default:
-			problem := fmt.Sprintf("%q is no option of a tmpfs", o)
+			problem := fmt.Sprintf("%q is not an option of a tmpfs", o)
 			if s := jsontree.Nearest(k, append(SortedKeys(tmpfsOpposites), tmpfsValues...)); s != "" {
 				problem += fmt.Sprintf(": did you mean %q?", s)
 			}
@@ -358,7 +358,7 @@ func Tmpfs(label, arg string) (Edit, error) {
 func ShmSize(label, value string) (Edit, error) {
 	n, err := ParseSize(value)
 	if err == nil && n <= 0 {
-		err = fmt.Errorf("%q is no size of a /dev/shm", value)
+		err = fmt.Errorf("%q is not a size of a /dev/shm", value)
 	}
 	if err != nil {
 		return Edit{}, Blame(label, err)

@@ -89,7 +89,7 @@ func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edi
 
 func envName(k string) error {
 	if k == "" {
-		return &EditError{Problem: "the name of the variable is missing: NAME=VALUE or NAME is wanted"}
+		return &EditError{Problem: "the name of the variable is missing: expected NAME=VALUE or NAME"}
 	}
 	return text("the name", k)
 }
@@ -126,7 +126,7 @@ func Workdir(label, dir string) (Edit, error) {
 		return Edit{}, Blame(label, err)
 	}
 	if !path.IsAbs(dir) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no absolute path in the container", dir)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not an absolute path in the container", dir)}
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(dir, "process", "cwd") }), nil
 }
@@ -239,7 +239,7 @@ func Hostname(label, name string) (Edit, error) {
 	}
 	// sethostname(2): 64 bytes at most.
 	if name == "" || len(name) > 64 || strings.ContainsAny(name, " \t\n/") {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no host name", name)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a host name", name)}
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(name, "hostname") }), nil
 }
@@ -301,7 +301,7 @@ func ReadOnly(label string, s Switch) (Edit, error) {
 func OOMScoreAdj(label, value string) (Edit, error) {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < -1000 || n > 1000 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number from -1000 to 1000", value)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number from -1000 to 1000", value)}
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(n, "process", "oomScoreAdj") }), nil
 }
@@ -310,7 +310,7 @@ func OOMScoreAdj(label, value string) (Edit, error) {
 func Annotation(label, arg string) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if !ok || k == "" {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no annotation: KEY=VALUE is wanted", arg)}
+		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not an annotation: expected KEY=VALUE", arg)}
 	}
 	if err := text("the annotation", arg); err != nil {
 		return Edit{}, Blame(label, err)
@@ -327,7 +327,7 @@ func Ulimit(label, arg string) (Edit, error) {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
 	}
 	if !ok {
-		return fail("%q is no limit: NAME=SOFT[:HARD] is wanted", arg)
+		return fail("%q is not a limit: expected NAME=SOFT[:HARD]", arg)
 	}
 	kind := "RLIMIT_" + strings.TrimPrefix(strings.ToUpper(name), "RLIMIT_")
 	if !slices.Contains(rlimitTypes, kind) {
@@ -348,7 +348,7 @@ func Ulimit(label, arg string) (Edit, error) {
 	soft, err1 := rlimit(softText)
 	hard, err2 := rlimit(hardText)
 	if err1 != nil || err2 != nil {
-		return fail("%q is no limit: NAME=SOFT[:HARD] in whole numbers is wanted, or unlimited", arg)
+		return fail("%q is not a limit: expected NAME=SOFT[:HARD] in whole numbers, or unlimited", arg)
 	}
 	if soft > hard {
 		return fail("the soft limit (%s) is above the hard one (%s)", softText, hardText)

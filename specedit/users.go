@@ -318,7 +318,7 @@ func (noRootfs) Group(name string) (int, error) {
 	return id, err
 }
 
-// number reads an id. What is no number is a name: 0, false.
+// number reads an id. What is not a number is a name: 0, false.
 func number(s string) (id int, numeric bool, err error) {
 	v, err := strconv.Atoi(s)
 	if errors.Is(err, strconv.ErrRange) || err == nil && (v < 0 || v > 1<<31-1) {

@@ -121,19 +121,19 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 		by = n.By
 	}
 	if n.Kind == jsontree.KindNull {
-		c.fail(path, by, "is null, %s is wanted", wanted(t))
+		c.fail(path, by, "is null, expected %s", wanted(t))
 		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
 		if n.Kind != jsontree.KindObject {
-			c.fail(path, by, "is %s, an object is wanted", shown(n))
+			c.fail(path, by, "is %s, expected an object", shown(n))
 			return
 		}
 		c.object(n, t, path, by)
 	case reflect.Map:
 		if n.Kind != jsontree.KindObject {
-			c.fail(path, by, "is %s, an object is wanted", shown(n))
+			c.fail(path, by, "is %s, expected an object", shown(n))
 			return
 		}
 		for _, k := range n.Keys {
@@ -141,7 +141,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 		}
 	case reflect.Slice, reflect.Array:
 		if n.Kind != jsontree.KindArray {
-			c.fail(path, by, "is %s, an array is wanted", shown(n))
+			c.fail(path, by, "is %s, expected an array", shown(n))
 			return
 		}
 		for i, e := range n.List {
@@ -149,7 +149,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 		}
 	case reflect.String:
 		if n.Kind != jsontree.KindString {
-			err := c.fail(path, by, "is %s, a string is wanted", shown(n))
+			err := c.fail(path, by, "is %s, expected a string", shown(n))
 			if n.Kind == jsontree.KindNumber || n.Kind == jsontree.KindBool {
 				err.Hint = fmt.Sprintf("a string that looks like JSON needs its own quotes: '%q'", n.Text)
 			}
@@ -164,7 +164,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 		}
 	case reflect.Bool:
 		if n.Kind != jsontree.KindBool {
-			c.fail(path, by, "is %s, true or false is wanted", shown(n))
+			c.fail(path, by, "is %s, expected true or false", shown(n))
 		}
 	default:
 		c.number(n, t, path, by)
@@ -174,12 +174,12 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 // number wants an integer of the size that the specification's type has.
 func (c *checker) number(n *jsontree.Node, t reflect.Type, path []string, by string) {
 	if n.Kind != jsontree.KindNumber {
-		c.fail(path, by, "is %s, a number is wanted", shown(n))
+		c.fail(path, by, "is %s, expected a number", shown(n))
 		return
 	}
 	v, ok := new(big.Int).SetString(n.Text, 10)
 	if !ok {
-		c.fail(path, by, "is %s, a whole number in digits is wanted", n.Text)
+		c.fail(path, by, "is %s, expected a whole number in digits", n.Text)
 		return
 	}
 	bits := t.Bits()
@@ -190,7 +190,7 @@ func (c *checker) number(n *jsontree.Node, t reflect.Type, path []string, by str
 		low.Neg(high)
 	}
 	if v.Cmp(low) < 0 || v.Cmp(high) >= 0 {
-		c.fail(path, by, "is %s, a number from %s to %s is wanted", n.Text, low, high.Sub(high, big.NewInt(1)))
+		c.fail(path, by, "is %s, expected a number from %s to %s", n.Text, low, high.Sub(high, big.NewInt(1)))
 	}
 }
 
@@ -229,7 +229,7 @@ func (c *checker) unknown(n *jsontree.Node, name string, fields []field, path []
 	if v := n.Obj[name]; v.By != "" {
 		by = v.By
 	}
-	c.fail(extend(path, name), by, "is no member that the runtime specification knows%s", suggestion)
+	c.fail(extend(path, name), by, "is not a member of the runtime specification%s", suggestion)
 }
 
 func extend(path []string, name string) []string {

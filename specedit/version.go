@@ -118,7 +118,7 @@ func parseVersion(s string) (numbers [3]int, pre bool, err error) {
 	core, _, _ := strings.Cut(s, "+")
 	core, prerelease, pre := strings.Cut(core, "-")
 	parts := strings.Split(core, ".")
-	bad := fmt.Errorf("%q is no version: write it as 1.0.0", s)
+	bad := fmt.Errorf("%q is not a version: write it as 1.0.0", s)
 	if len(parts) != 3 || pre && prerelease == "" {
 		return numbers, pre, bad
 	}

@@ -22,7 +22,7 @@ func (t *Tree) Object(path ...string) (*Node, error) {
 	n := t.Root
 	for i, name := range path {
 		if n.Kind != KindObject {
-			return nil, &Error{Pointer: Pointer(path[:i]...), Problem: fmt.Sprintf("is %s, an object is wanted", n.Kind)}
+			return nil, &Error{Pointer: Pointer(path[:i]...), Problem: fmt.Sprintf("is %s, expected an object", n.Kind)}
 		}
 		m := n.Obj[name]
 		if m == nil {
@@ -32,7 +32,7 @@ func (t *Tree) Object(path ...string) (*Node, error) {
 		n = m
 	}
 	if n.Kind != KindObject {
-		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, an object is wanted", n.Kind)}
+		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, expected an object", n.Kind)}
 	}
 	return n, nil
 }
@@ -50,7 +50,7 @@ func (t *Tree) Array(path ...string) (*Node, error) {
 		parent.SetMember(path[last], n)
 	}
 	if n.Kind != KindArray {
-		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, an array is wanted", n.Kind)}
+		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, expected an array", n.Kind)}
 	}
 	return n, nil
 }

@@ -33,7 +33,7 @@ func (e *syntaxError) Error() string {
 func (e *syntaxError) Unwrap() error { return e.err }
 
 // Parse reads one JSON text. Where encoding/json would repair in silence
-// (a member given twice, a string that is no Unicode) it is an error instead:
+// (a member given twice, a string that is not Unicode) it is an error instead:
 // the repaired document would not be the one that was written.
 func Parse(data []byte, by string) (*Node, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark, RFC 8259 section 8.1
@@ -150,7 +150,7 @@ func (p *parser) object(depth int) (*Node, error) {
 	return n, err
 }
 
-// unicode finds what the decoder turned into U+FFFD: bytes that are no UTF-8
+// unicode finds what the decoder turned into U+FFFD: bytes that are not UTF-8
 // and lone halves of surrogate pairs.
 func (p *parser) unicode(decoded string, start int64) error {
 	if !strings.ContainsRune(decoded, utf8.RuneError) {

@@ -43,7 +43,7 @@ func parseOperation(n *Node) (Operation, error) {
 		}
 		s, ok := v.Str()
 		if !ok {
-			return "", fmt.Errorf("member %q is %s, a string is wanted", member, v.Kind)
+			return "", fmt.Errorf("member %q is %s, expected a string", member, v.Kind)
 		}
 		return s, nil
 	}

@@ -10,7 +10,7 @@ import (
 // Error is what a pointer, a patch or a document asks for that cannot be had.
 type Error struct {
 	Pointer string // RFC 6901 pointer of what it is about, "" for no one place
-	Problem string // what was found and what is wanted
+	Problem string // what was found and what was expected
 }
 
 func (e *Error) Error() string {
@@ -173,7 +173,7 @@ func arrayIndex(s string, length int) (int, error) {
 	}
 	i, err := strconv.Atoi(s)
 	if err != nil || i < 0 || strconv.Itoa(i) != s {
-		return 0, fmt.Errorf("%q is no index of an array: give a number, \"-\" for its end, or a selector like [type=network]", s)
+		return 0, fmt.Errorf("%q is not an index of an array: give a number, \"-\" for its end, or a selector like [type=network]", s)
 	}
 	if i > length {
 		return 0, fmt.Errorf("the array has %s", Count(length, "element"))

@@ -333,7 +333,7 @@ func (r *Rewriter) node(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byt
 	return r.put(h, o)
 }
 
-// clear frees a name for what is no directory.
+// clear frees a name for what is not a directory.
 func (r *Rewriter) clear(dir int32, base []byte) error {
 	n, ok := r.names.node(dir, base)
 	if !ok {

@@ -273,7 +273,7 @@ func TestGeneratedStreamsAgainstOthers(t *testing.T) {
 	}
 	t.Logf("GNU tar extracted %d of %d", gnu, generatedRounds)
 	if gnu == 0 {
-		t.Error("GNU tar extracted none: it is no oracle")
+		t.Error("GNU tar extracted none: it is not an oracle")
 	}
 }
 

@@ -235,7 +235,7 @@ func waitGone(gone func() (bool, error)) error {
 // runtime that was killed leaves such groups behind.
 func removeCgroups(tag string) error {
 	if !strings.HasPrefix(tag, "obt") {
-		return fmt.Errorf("%q is no name of ours", tag)
+		return fmt.Errorf("%q is not a name of ours", tag)
 	}
 	groups := cgroups(tag)
 	for _, group := range slices.Backward(groups) {

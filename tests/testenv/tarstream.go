@@ -138,7 +138,7 @@ func ParseTar(data []byte) (entries []ParsedEntry, err error) {
 		if err != nil {
 			return entries, err
 		}
-		// What archive/tar leaves to its caller: what belongs to a volume and is no file of it, directories that only their
+		// What archive/tar leaves to its caller: what belongs to a volume and is not a file of it, directories that only their
 		// name tells, and sizes that mean nothing.
 		typ := h.Typeflag
 		switch typ {

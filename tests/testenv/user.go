@@ -180,7 +180,7 @@ func lockUsers() (unlock func(), err error) {
 
 func removeUser(name string) error {
 	if !strings.HasPrefix(name, "obt") {
-		return fmt.Errorf("%q is no user of ours", name)
+		return fmt.Errorf("%q is not a user of ours", name)
 	}
 	entry, err := user.Lookup(name)
 	if errors.As(err, new(user.UnknownUserError)) {
