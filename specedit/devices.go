@@ -20,9 +20,6 @@ import (
 // bound instead. The node is looked at when the edit is made. PERMISSIONS are of
 // r, w and m; a rootless container has no control group to enforce them.
 func Device(label, arg, cwd string) (Edit, error) {
-	fail := func(format string, a ...any) (Edit, error) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
-	}
 	if err := text("the device", arg); err != nil {
 		return Edit{}, Blame(label, err)
 	}
@@ -32,7 +29,7 @@ func Device(label, arg, cwd string) (Edit, error) {
 		access, parts = parts[n-1], parts[:n-1]
 	}
 	if len(parts) > 2 || parts[0] == "" {
-		return fail("%q is not a device: expected HOST[:CONTAINER[:rwm]]", arg)
+		return reject(label, "%q is not a device: expected HOST[:CONTAINER[:rwm]]", arg)
 	}
 	host, err := source(parts[0], cwd)
 	if err != nil {
@@ -49,7 +46,7 @@ func Device(label, arg, cwd string) (Edit, error) {
 		return Edit{}, Blame(label, fmt.Errorf("look at the device: %w", err))
 	}
 	if len(devices) == 0 {
-		return fail("%s is not a device node, or a directory with device nodes", host)
+		return reject(label, "%s is not a device node, or a directory with device nodes", host)
 	}
 	var warnings []string
 	for _, err := range lost {

@@ -64,6 +64,11 @@ func shorten(label string) string {
 
 func (e *EditError) Unwrap() error { return e.Err }
 
+// reject is the error of an edit that cannot be made.
+func reject(label, format string, args ...any) (Edit, error) {
+	return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, args...)}
+}
+
 // ErrUnmapped is wrapped by the error for a user or group id of the process
 // that the config's own id mapping lacks.
 var ErrUnmapped = errors.New("the id is not in the mapping")

@@ -2,12 +2,14 @@ package specedit
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"ocibundle/specedit/jsontree"
@@ -107,31 +109,11 @@ func (d *Doc) restoreOwnMount(destination string) error {
 // ParseSize reads a size as docker does: a number with an optional unit of b,
 // k, m, g, t or p (also kb, kib), in steps of 1024. The result is in bytes.
 func ParseSize(s string) (int64, error) {
-	bad := fmt.Errorf("%q is not a size: expected a number with a unit, as 512m or 1.5g", s)
-	digits := strings.TrimRight(s, "bBiIkKmMgGtTpP ")
-	unit := strings.ToLower(strings.TrimSpace(s[len(digits):]))
-	exponent := 0
-	switch unit {
-	case "", "b":
-	default:
-		exponent = strings.IndexByte("kmgtp", unit[0]) + 1
-		if rest := unit[1:]; exponent == 0 || rest != "" && rest != "b" && rest != "ib" {
-			return 0, bad
-		}
+	n, err := units.RAMInBytes(s)
+	if err != nil || n < 0 { // beyond 64 bits, too
+		return 0, fmt.Errorf("%q is not a size: expected a number with a unit, as 512m or 1.5g", s)
 	}
-	if strings.Trim(digits, "0123456789.") != "" || strings.Count(digits, ".") > 1 {
-		return 0, bad
-	}
-	n, ok := new(big.Rat).SetString(digits)
-	if !ok {
-		return 0, bad
-	}
-	n.Mul(n, new(big.Rat).SetInt(new(big.Int).Lsh(big.NewInt(1), uint(10*exponent))))
-	whole := new(big.Int).Quo(n.Num(), n.Denom())
-	if !whole.IsInt64() {
-		return 0, bad
-	}
-	return whole.Int64(), nil
+	return n, nil
 }
 
 // Memory limits the memory, in bytes or with a unit. As `docker run` does,
@@ -180,13 +162,13 @@ const cpuPeriod = 100000
 func CPUs(label, value string) (Edit, error) {
 	n, ok := new(big.Rat).SetString(value)
 	if !ok || strings.Trim(value, "0123456789.") != "" || n.Sign() <= 0 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)}
+		return reject(label, "%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)
 	}
 	n.Mul(n, big.NewRat(cpuPeriod, 1))
 	quota := new(big.Int).Quo(n.Num(), n.Denom())
 	// The kernel takes no quota below a millisecond.
 	if !quota.IsInt64() || quota.Int64() < 1000 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)}
+		return reject(label, "%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)
 	}
 	return NewEdit(label, func(d *Doc) error {
 		if err := d.Put(quota.Int64(), "linux", "resources", "cpu", "quota"); err != nil {
@@ -200,7 +182,7 @@ func CPUs(label, value string) (Edit, error) {
 func CPUShares(label, value string) (Edit, error) {
 	n, err := strconv.ParseUint(value, 10, 63)
 	if err != nil || n == 1 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a weight: expected a whole number from 2, or 0 for the default", value)}
+		return reject(label, "%q is not a weight: expected a whole number from 2, or 0 for the default", value)
 	}
 	return NewEdit(label, func(d *Doc) error {
 		if n == 0 {
@@ -221,7 +203,7 @@ func CPUSetCPUs(label, value string) (Edit, error) {
 			b, err = strconv.ParseUint(last, 10, 16)
 		}
 		if err != nil || b < a {
-			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a list of CPUs: expected numbers and ranges, as 0-3,7", value)}
+			return reject(label, "%q is not a list of CPUs: expected numbers and ranges, as 0-3,7", value)
 		}
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(value, "linux", "resources", "cpu", "cpus") }), nil
@@ -231,7 +213,7 @@ func CPUSetCPUs(label, value string) (Edit, error) {
 func PidsLimit(label, value string) (Edit, error) {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < -1 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number of processes: expected a whole number, or -1 for no limit", value)}
+		return reject(label, "%q is not a number of processes: expected a whole number, or -1 for no limit", value)
 	}
 	if n == 0 {
 		n = -1
@@ -252,7 +234,7 @@ var namespaced = map[string]specs.LinuxNamespaceType{
 func Sysctl(label, arg string) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if !ok || k == "" || v == "" {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a kernel parameter: expected KEY=VALUE", arg)}
+		return reject(label, "%q is not a kernel parameter: expected KEY=VALUE", arg)
 	}
 	if err := text("the parameter", arg); err != nil {
 		return Edit{}, Blame(label, err)
@@ -262,20 +244,11 @@ func Sysctl(label, arg string) (Edit, error) {
 		k = strings.NewReplacer("/", ".", ".", "/").Replace(k)
 	}
 	if namespaced[k] == "" && !strings.HasPrefix(k, "net.") && !strings.HasPrefix(k, "fs.mqueue.") {
-		e := &EditError{Label: label, Problem: fmt.Sprintf("%s has no value of its own in a container: only net.*, fs.mqueue.* and the kernel.* parameters of System V IPC have", k)}
-		if s := jsontree.Nearest(k, SortedKeys(namespaced)); s != "" {
-			e.Problem += fmt.Sprintf(": did you mean %s?", s)
-		}
-		return Edit{}, e
+		return reject(label, "%s has no value of its own in a container: only net.*, fs.mqueue.* and the kernel.* parameters of System V IPC have%s",
+			k, suggest(k, SortedKeys(namespaced)))
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(v, "linux", "sysctl", k) }), nil
 }
 
-func SortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+// SortedKeys are the keys of a map, in order.
+func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -63,15 +63,12 @@ func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edi
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		fail := func(problem string) (Edit, error) {
-			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("line %d: %s", n, problem)}
-		}
 		k, v, ok := strings.Cut(line, "=")
 		if strings.ContainsAny(k, " \t") {
-			return fail(fmt.Sprintf("the variable name %q has a blank in it", k))
+			return reject(label, "line %d: the variable name %q has a blank in it", n, k)
 		}
 		if err := envName(k); err != nil {
-			return fail(err.Error())
+			return reject(label, "line %d: %v", n, err)
 		}
 		if !ok {
 			// Unlike --env, a name that is not set here changes nothing.
@@ -80,7 +77,7 @@ func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edi
 			}
 		}
 		if err := text("the value of "+k, v); err != nil {
-			return fail(err.Error())
+			return reject(label, "line %d: %v", n, err)
 		}
 		edits = append(edits, NewEdit("", func(d *Doc) error { return d.setenv(k, v) }))
 	}
@@ -126,7 +123,7 @@ func Workdir(label, dir string) (Edit, error) {
 		return Edit{}, Blame(label, err)
 	}
 	if !path.IsAbs(dir) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not an absolute path in the container", dir)}
+		return reject(label, "%q is not an absolute path in the container", dir)
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(dir, "process", "cwd") }), nil
 }
@@ -143,7 +140,7 @@ func User(label, spec string) (Edit, error) {
 		return Edit{}, Blame(label, err)
 	}
 	if spec == "" {
-		return Edit{}, &EditError{Label: label, Problem: "the user is missing: expected NAME|UID[:GROUP|GID]"}
+		return reject(label, "the user is missing: expected NAME|UID[:GROUP|GID]")
 	}
 	if _, err := (standIn{}).User(spec); err != nil {
 		return Edit{}, Blame(label, err)
@@ -186,7 +183,7 @@ func GroupAdd(label, group string) (Edit, error) {
 		return Edit{}, Blame(label, err)
 	}
 	if group == "" {
-		return Edit{}, &EditError{Label: label, Problem: "the name or id of a group is missing"}
+		return reject(label, "the name or id of a group is missing")
 	}
 	if _, err := (standIn{}).Group(group); err != nil {
 		return Edit{}, Blame(label, err)
@@ -239,7 +236,7 @@ func Hostname(label, name string) (Edit, error) {
 	}
 	// sethostname(2): 64 bytes at most.
 	if name == "" || len(name) > 64 || strings.ContainsAny(name, " \t\n/") {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a host name", name)}
+		return reject(label, "%q is not a host name", name)
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(name, "hostname") }), nil
 }
@@ -301,7 +298,7 @@ func ReadOnly(label string, s Switch) (Edit, error) {
 func OOMScoreAdj(label, value string) (Edit, error) {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < -1000 || n > 1000 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not a number from -1000 to 1000", value)}
+		return reject(label, "%q is not a number from -1000 to 1000", value)
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(n, "process", "oomScoreAdj") }), nil
 }
@@ -310,7 +307,7 @@ func OOMScoreAdj(label, value string) (Edit, error) {
 func Annotation(label, arg string) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if !ok || k == "" {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is not an annotation: expected KEY=VALUE", arg)}
+		return reject(label, "%q is not an annotation: expected KEY=VALUE", arg)
 	}
 	if err := text("the annotation", arg); err != nil {
 		return Edit{}, Blame(label, err)
@@ -323,11 +320,8 @@ func Annotation(label, arg string) (Edit, error) {
 // (RLIMIT_NOFILE).
 func Ulimit(label, arg string) (Edit, error) {
 	name, limits, ok := strings.Cut(arg, "=")
-	fail := func(format string, a ...any) (Edit, error) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
-	}
 	if !ok {
-		return fail("%q is not a limit: expected NAME=SOFT[:HARD]", arg)
+		return reject(label, "%q is not a limit: expected NAME=SOFT[:HARD]", arg)
 	}
 	kind := "RLIMIT_" + strings.TrimPrefix(strings.ToUpper(name), "RLIMIT_")
 	if !slices.Contains(rlimitTypes, kind) {
@@ -335,11 +329,7 @@ func Ulimit(label, arg string) (Edit, error) {
 		for _, t := range rlimitTypes {
 			short = append(short, strings.ToLower(strings.TrimPrefix(t, "RLIMIT_")))
 		}
-		problem := fmt.Sprintf("%q is not a limit of getrlimit(2)", name)
-		if s := jsontree.Nearest(name, short); s != "" {
-			problem += fmt.Sprintf(": did you mean %q?", s)
-		}
-		return fail("%s", problem)
+		return reject(label, "%q is not a limit of getrlimit(2)%s", name, suggest(name, short))
 	}
 	softText, hardText, both := strings.Cut(limits, ":")
 	if !both {
@@ -348,10 +338,10 @@ func Ulimit(label, arg string) (Edit, error) {
 	soft, err1 := rlimit(softText)
 	hard, err2 := rlimit(hardText)
 	if err1 != nil || err2 != nil {
-		return fail("%q is not a limit: expected NAME=SOFT[:HARD] in whole numbers, or unlimited", arg)
+		return reject(label, "%q is not a limit: expected NAME=SOFT[:HARD] in whole numbers, or unlimited", arg)
 	}
 	if soft > hard {
-		return fail("the soft limit (%s) is above the hard one (%s)", softText, hardText)
+		return reject(label, "the soft limit (%s) is above the hard one (%s)", softText, hardText)
 	}
 	return NewEdit(label, func(d *Doc) error {
 		return d.Upsert("type", rlimitEntry{kind, hard, soft}, "process", "rlimits")
@@ -441,7 +431,7 @@ func NoNewPrivileges(label string, s Switch) (Edit, error) {
 // AppArmor sets the AppArmor profile.
 func AppArmor(label, profile string) (Edit, error) {
 	if profile == "" {
-		return Edit{}, &EditError{Label: label, Problem: "the name of the profile is missing"}
+		return reject(label, "the name of the profile is missing")
 	}
 	if err := text("the profile", profile); err != nil {
 		return Edit{}, Blame(label, err)

@@ -214,10 +214,7 @@ func known(file []byte, ids int, wanted string) string {
 			break
 		}
 	}
-	if s := jsontree.Nearest(wanted, names); s != "" {
-		return fmt.Sprintf(": did you mean %q?", s)
-	}
-	return ""
+	return suggest(wanted, names)
 }
 
 func (r FileUsers) read(name string) ([]byte, error) {

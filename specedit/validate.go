@@ -156,11 +156,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 			return
 		}
 		if list := choices[t]; list != nil && !slices.Contains(list, n.Text) {
-			suggestion := ""
-			if s := jsontree.Nearest(n.Text, list); s != "" {
-				suggestion = fmt.Sprintf(": did you mean %q?", s)
-			}
-			c.fail(path, by, "is %q, which is none of %s%s", n.Text, strings.Join(list, ", "), suggestion)
+			c.fail(path, by, "is %q, which is none of %s%s", n.Text, strings.Join(list, ", "), suggest(n.Text, list))
 		}
 	case reflect.Bool:
 		if n.Kind != jsontree.KindBool {
