@@ -194,8 +194,8 @@ func jsonFile(name string, f func(label string, text []byte) (specedit.Edit, err
 	}
 }
 
-// jsonArgument is the JSON text that a flag gives: itself where it starts as
-// JSON does, else the content of the file it names.
+// jsonArgument is the JSON text that a flag gives: itself where it starts as JSON does, else the
+// content of the file it names.
 func jsonArgument(flag, arg string, files *files) ([]byte, error) {
 	if trimmed := strings.TrimLeft(arg, " \t\r\n"); strings.HasPrefix(trimmed, "[") || strings.HasPrefix(trimmed, "{") {
 		return []byte(arg), nil

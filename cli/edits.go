@@ -8,8 +8,7 @@ import (
 	"ocibundle/specedit"
 )
 
-// edits makes the edits of the command line, in its order, and reads the files
-// they name.
+// edits makes the edits of the command line, in its order, and reads the files they name.
 func (p *program) edits(f *files) ([]specedit.Edit, error) {
 	cwd, err := os.Getwd()
 	if err != nil {

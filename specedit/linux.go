@@ -15,12 +15,12 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// Namespace makes a namespace the container's own ("private"), leaves it the
-// host's ("host"), or joins the one at a path. A relative path is taken against
-// cwd. kind is the specification's name for the type.
+// Namespace makes a namespace the container's own ("private"), leaves it the host's ("host"), or
+// joins the one at a path. A relative path is taken against cwd. kind is the specification's name
+// for the type.
 //
-// As `docker run` does, sharing the host's IPC namespace shares its /dev/shm,
-// and sharing its UTS namespace leaves its host name alone.
+// As `docker run` does, sharing the host's IPC namespace shares its /dev/shm, and sharing its UTS
+// namespace leaves its host name alone.
 func Namespace(label string, kind specs.LinuxNamespaceType, value, cwd string) (Edit, error) {
 	name := string(kind)
 	if err := text("the value", value); err != nil {
@@ -106,8 +106,8 @@ func (d *Doc) restoreOwnMount(destination string) error {
 	return nil
 }
 
-// ParseSize reads a size as docker does: a number with an optional unit of b,
-// k, m, g, t or p (also kb, kib), in steps of 1024. The result is in bytes.
+// ParseSize reads a size as docker does: a number with an optional unit of b, k, m, g, t or p (also
+// kb, kib), in steps of 1024. The result is in bytes.
 func ParseSize(s string) (int64, error) {
 	n, err := units.RAMInBytes(s)
 	if err != nil || n < 0 { // beyond 64 bits, too
@@ -116,13 +116,12 @@ func ParseSize(s string) (int64, error) {
 	return n, nil
 }
 
-// Memory limits the memory, in bytes or with a unit. As `docker run` does,
-// memory and swap together are limited to twice that where MemorySwap says
-// nothing else.
+// Memory limits the memory, in bytes or with a unit. As `docker run` does, memory and swap together
+// are limited to twice that where MemorySwap says nothing else.
 func Memory(label, value string) (Edit, error) {
 	n, err := ParseSize(value)
 	if err == nil && n < 6<<20 {
-		err = fmt.Errorf("%q is too little: a container needs 6m", value)
+		err = fmt.Errorf("%q is too little: a container needs at least 6m", value)
 	}
 	if err != nil {
 		return Edit{}, Blame(label, err)
@@ -135,8 +134,8 @@ func Memory(label, value string) (Edit, error) {
 	}), nil
 }
 
-// MemorySwap limits memory and swap together. -1 is no limit; 0 says nothing
-// about swap at all, for kernels that do not account for it.
+// MemorySwap limits memory and swap together. -1 is no limit; 0 says nothing about swap at all, for
+// kernels that do not account for it.
 func MemorySwap(label, value string) (Edit, error) {
 	n := int64(-1)
 	if value != "-1" {
@@ -221,8 +220,8 @@ func PidsLimit(label, value string) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error { return d.Put(n, "linux", "resources", "pids", "limit") }), nil
 }
 
-// namespaced are the kernel parameters outside of net.* that a container can
-// have of its own (sysctl(8), namespaces(7)), with the namespace it takes.
+// namespaced are the kernel parameters outside of net.* that a container can have of its own
+// (sysctl(8), namespaces(7)), with the namespace it takes.
 var namespaced = map[string]specs.LinuxNamespaceType{
 	"kernel.msgmax": specs.IPCNamespace, "kernel.msgmnb": specs.IPCNamespace, "kernel.msgmni": specs.IPCNamespace,
 	"kernel.sem": specs.IPCNamespace, "kernel.shmall": specs.IPCNamespace, "kernel.shmmax": specs.IPCNamespace,

@@ -15,8 +15,8 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// PutMount adds a mount, in the place of one with the same destination. A new
-// one goes before the mounts below it, which it would hide.
+// PutMount adds a mount, in the place of one with the same destination. A new one goes before the
+// mounts below it, which it would hide.
 func (d *Doc) PutMount(m specs.Mount) error {
 	mounts, err := d.Array("mounts")
 	if err != nil {
@@ -81,8 +81,8 @@ func source(src, cwd string) (string, error) {
 	return filepath.Join(cwd, src), nil
 }
 
-// propagations are the ways mounts spread through a bind mount
-// (mount_namespaces(7)), as docker names them.
+// propagations are the ways mounts spread through a bind mount (mount_namespaces(7)), as docker
+// names them.
 var propagations = []string{"rprivate", "private", "rshared", "shared", "rslave", "slave"}
 
 func noVolumes(label, name string) error {
@@ -93,8 +93,8 @@ func noVolumes(label, name string) error {
 	}
 }
 
-// Volume is `docker run --volume SRC:DST[:OPTIONS]` for a directory or file of
-// the host. A relative SRC starts with "." and is taken against cwd.
+// Volume is `docker run --volume SRC:DST[:OPTIONS]` for a directory or file of the host. A relative
+// SRC starts with "." and is taken against cwd.
 func Volume(label, arg, cwd string) (Edit, error) {
 	parts := strings.Split(arg, ":")
 	if len(parts) == 1 {
@@ -179,8 +179,7 @@ type mountFields struct {
 	warnings []string
 }
 
-// Mount is `docker run --mount`: comma-separated KEY=VALUE fields of a bind
-// mount or a tmpfs.
+// Mount is `docker run --mount`: comma-separated KEY=VALUE fields of a bind mount or a tmpfs.
 func Mount(label, arg, cwd string) (Edit, error) {
 	fields, err := csv.NewReader(strings.NewReader(arg)).Read()
 	if err != nil {
@@ -323,8 +322,7 @@ var tmpfsOpposites = map[string]string{
 // tmpfsValues are the mount options of tmpfs(5) that have a value.
 var tmpfsValues = []string{"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"}
 
-// Tmpfs is `docker run --tmpfs DST[:OPTIONS]`, with docker's defaults of
-// noexec, nosuid and nodev.
+// Tmpfs is `docker run --tmpfs DST[:OPTIONS]`, with docker's defaults of noexec, nosuid and nodev.
 func Tmpfs(label, arg string) (Edit, error) {
 	dst, extra, _ := strings.Cut(arg, ":")
 	dst, err := MountDestination(dst)
@@ -352,8 +350,7 @@ func Tmpfs(label, arg string) (Edit, error) {
 	return mountEdit(label, specs.Mount{Destination: dst, Type: "tmpfs", Source: "tmpfs", Options: options}), nil
 }
 
-// ShmSize sets the size of the container's /dev/shm, which is made if it has
-// none of its own.
+// ShmSize sets the size of the container's /dev/shm, which is made if it has none of its own.
 func ShmSize(label, value string) (Edit, error) {
 	n, err := ParseSize(value)
 	if err == nil && n <= 0 {

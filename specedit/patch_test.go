@@ -15,9 +15,8 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// patchCases are the examples of RFC 6902's appendix A and what the public
-// json-patch-tests collection asks, told in this table's own words. An empty
-// want is an error.
+// patchCases are the examples of RFC 6902's appendix A and what the public json-patch-tests
+// collection asks, told in this table's own words. An empty want is an error.
 var patchCases = []struct{ name, doc, patch, want string }{
 	// RFC 6902, appendix A.
 	{"A.1 add a member", `{"foo":"bar"}`, `[{"op":"add","path":"/baz","value":"qux"}]`, `{"foo":"bar","baz":"qux"}`},
@@ -154,9 +153,9 @@ func TestPatch(t *testing.T) {
 	}
 }
 
-// departures are what the library that serves as the oracle below does
-// otherwise than RFC 6902, which is why it is the oracle and not the engine.
-// The test holds it to them, so that the note is dropped when it is mended.
+// departures are what the library that serves as the oracle below does otherwise than RFC 6902,
+// which is why it is the oracle and not the engine. The test holds it to them, so that the note is
+// dropped when it is mended.
 func TestOracleDepartures(t *testing.T) {
 	for _, c := range []struct{ name, doc, patch string }{
 		{"an index with a leading zero", `["a","b"]`, `[{"op":"test","path":"/01","value":"b"}]`},
@@ -220,8 +219,8 @@ func TestPatchOracle(t *testing.T) {
 			switch op["op"] {
 			case "move", "copy":
 				op["from"] = pointer()
-				// The library moves a value into itself and loses it, and takes
-				// the place of a value that moves onto itself.
+				// The library moves a value into itself and loses it, and takes the place of a
+				// value that moves onto itself.
 				if from := op["from"].(string); op["path"] == from || strings.HasPrefix(op["path"].(string), from+"/") {
 					op["op"] = "copy"
 				}

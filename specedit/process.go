@@ -21,8 +21,8 @@ func Args(args []string) Edit {
 	return NewEdit("-- "+strings.Join(args, " "), func(d *Doc) error { return d.Put(args, "process", "args") })
 }
 
-// Env sets an environment variable, K=V. A K alone is taken from the caller's
-// environment, and unset if it has none, as `docker run --env` does.
+// Env sets an environment variable, K=V. A K alone is taken from the caller's environment, and
+// unset if it has none, as `docker run --env` does.
 func Env(label, arg string, lookup func(string) (string, bool)) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if err := envName(k); err != nil {
@@ -51,9 +51,8 @@ func UnsetEnv(label, name string) (Edit, error) {
 	}), nil
 }
 
-// EnvFile sets the variables of a file in the form that `docker run
-// --env-file` reads: K=V taken as it stands, K from the caller's environment,
-// lines that start with # are comments.
+// EnvFile sets the variables of a file in the form that `docker run --env-file` reads: K=V taken as
+// it stands, K from the caller's environment, lines that start with # are comments.
 func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edit, error) {
 	var edits []Edit
 	n := 0
@@ -128,13 +127,12 @@ func Workdir(label, dir string) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error { return d.Put(dir, "process", "cwd") }), nil
 }
 
-// User sets the user, NAME|UID[:GROUP|GID]. As `docker run --user` does, it
-// takes either half as root's or the user's own where it is empty ("1000:", ":www"),
-// the group from the rootfs's passwd where none is given, and the
-// supplementary groups from its group file; the primary group is listed among
-// them, so that no negative group permission is evaded (CVE-2022-36109).
-// Groups that GroupAdd added stay. In the rootless form, which has no right to
-// set groups, there are none but those.
+// User sets the user, NAME|UID[:GROUP|GID]. As `docker run --user` does, it takes either half as
+// root's or the user's own where it is empty ("1000:", ":www"), the group from the rootfs's passwd
+// where none is given, and the supplementary groups from its group file; the primary group is
+// listed among them, so that no negative group permission is evaded (CVE-2022-36109). Groups that
+// GroupAdd added stay. In the rootless form, which has no right to set groups, there are none but
+// those.
 func User(label, spec string) (Edit, error) {
 	if err := text("the user", spec); err != nil {
 		return Edit{}, Blame(label, err)
@@ -151,8 +149,8 @@ func User(label, spec string) (Edit, error) {
 			return err
 		}
 		if err != nil {
-			// A later edit may name another user: an image's config, say, has
-			// one that the rootfs lacks, and --user 0 follows.
+			// A later edit may name another user: an image's config, say, has one that the rootfs
+			// lacks, and --user 0 follows.
 			d.unresolved.err = Blame(d.By, err)
 			u = user.ExecUser{}
 		}
@@ -250,8 +248,7 @@ const (
 	SwitchOff Switch = "false"
 )
 
-// ParseSwitch reads true and false in the spellings of strconv.ParseBool; ""
-// is SwitchOn.
+// ParseSwitch reads true and false in the spellings of strconv.ParseBool; "" is SwitchOn.
 func ParseSwitch(s string) (Switch, error) {
 	if s == "" {
 		return SwitchOn, nil
@@ -275,8 +272,8 @@ func (s Switch) set(d *Doc, path ...string) error {
 	return d.Put(true, path...)
 }
 
-// TTY gives the process a terminal or none. With one, TERM is set unless it is
-// already, as `docker run -t` does.
+// TTY gives the process a terminal or none. With one, TERM is set unless it is already, as `docker
+// run -t` does.
 func TTY(label string, s Switch) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error {
 		if err := s.set(d, "process", "terminal"); err != nil || s == SwitchOff {
@@ -315,9 +312,8 @@ func Annotation(label, arg string) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error { return d.Put(v, "annotations", k) }), nil
 }
 
-// Ulimit sets a resource limit, NAME=SOFT[:HARD]; -1 and "unlimited" are no
-// limit. NAME is as in `docker run --ulimit` (nofile) or in the specification
-// (RLIMIT_NOFILE).
+// Ulimit sets a resource limit, NAME=SOFT[:HARD]; -1 and "unlimited" are no limit. NAME is as in
+// `docker run --ulimit` (nofile) or in the specification (RLIMIT_NOFILE).
 func Ulimit(label, arg string) (Edit, error) {
 	name, limits, ok := strings.Cut(arg, "=")
 	if !ok {
@@ -361,9 +357,8 @@ func rlimit(s string) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// CapAdd adds a capability to the bounding, effective and permitted sets, and
-// to the ambient set where the config has one. ALL adds every one. The prefix
-// CAP_ may be left out.
+// CapAdd adds a capability to the bounding, effective and permitted sets, and to the ambient set
+// where the config has one. ALL adds every one. The prefix CAP_ may be left out.
 func CapAdd(label, name string) (Edit, error) {
 	names, err := Capabilities(name)
 	if err != nil {

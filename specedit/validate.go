@@ -13,10 +13,9 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// required lists the members that an object must have. Source: the "required"
-// lists of the JSON schema of runtime-spec v1.3.0, for the parts that a Linux
-// config can have; a test compares the two. The prose of config.md requires root,
-// but for Windows, and process.args.
+// required lists the members that an object must have. Source: the "required" lists of the JSON
+// schema of runtime-spec v1.3.0, for the parts that a Linux config can have; a test compares the
+// two. The prose of config.md requires root, but for Windows, and process.args.
 var required = map[reflect.Type][]string{
 	reflect.TypeFor[specs.Spec]():                   {"ociVersion", "root"},
 	reflect.TypeFor[specs.Root]():                   {"path"},
@@ -41,8 +40,8 @@ var required = map[reflect.Type][]string{
 	reflect.TypeFor[specs.LinuxSeccompArg]():        {"index", "value", "op"},
 }
 
-// choices lists the values that a string can have. Source: the enums of
-// schema/defs-linux.json of runtime-spec v1.3.0.
+// choices lists the values that a string can have. Source: the enums of schema/defs-linux.json of
+// runtime-spec v1.3.0.
 var choices = map[reflect.Type][]string{
 	reflect.TypeFor[specs.LinuxNamespaceType](): {"mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time"},
 	reflect.TypeFor[specs.LinuxSeccompAction](): {"SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
@@ -68,16 +67,15 @@ var choices = map[reflect.Type][]string{
 	reflect.TypeFor[specs.LinuxPersonalityDomain](): {"LINUX", "LINUX32"},
 }
 
-// checker walks a document beside the specification's types and collects what
-// is wrong with it.
+// checker walks a document beside the specification's types and collects what is wrong with it.
 type checker struct {
 	base string // label of the document that the edits started from
 	most int    // how many errors are enough
 	errs []*EditError
 }
 
-// faults are the first errors of a document, most at most. The rules are looked at only
-// where the types are right.
+// faults are the first errors of a document, most at most. The rules are looked at only where the
+// types are right.
 func faults(root *jsontree.Node, base string, most int) []*EditError {
 	c := &checker{base: base, most: most}
 	c.value(root, specType, nil, root.By)
@@ -87,9 +85,8 @@ func faults(root *jsontree.Node, base string, most int) []*EditError {
 	return c.errs
 }
 
-// check says whether a document is a valid config; the error is an *EditError
-// that blames the edit which brought the fault in. base is what to blame for
-// what no edit wrote.
+// check reports whether a document is a valid config; the error is an *EditError that blames the
+// edit which brought the fault in. base is what to blame for what no edit wrote.
 func check(root *jsontree.Node, base string) error {
 	if errs := faults(root, base, 1); len(errs) > 0 {
 		return errs[0]
@@ -99,8 +96,7 @@ func check(root *jsontree.Node, base string) error {
 
 func (c *checker) done() bool { return len(c.errs) >= c.most }
 
-// fail notes an error, unless there are enough, and returns it for what else
-// there is to say.
+// fail notes an error, unless there are enough, and returns it for what else there is to say.
 func (c *checker) fail(path []string, by, format string, args ...any) *EditError {
 	if c.done() {
 		return &EditError{} // nobody reads it

@@ -53,8 +53,8 @@ func must(e specedit.Edit, err error) specedit.Edit {
 	return e
 }
 
-// What is wrong at the end is blamed on the edit that brought it in, with the
-// pointer, what was found, what was wanted, and the nearest known name.
+// What is wrong at the end is blamed on the edit that brought it in, with the pointer, what was
+// found, what was wanted, and the nearest known name.
 func TestBlame(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -186,8 +186,8 @@ func specDir(t *testing.T) string {
 	return strings.TrimSpace(testenv.Output(t, cmd))
 }
 
-// The required members and the choices are those of the specification's own
-// JSON schema, all of them.
+// The required members and the choices are those of the specification's own JSON schema, all of
+// them.
 func TestSchemaTables(t *testing.T) {
 	types := map[string]reflect.Type{
 		"config-linux.json/linux/properties/resources/properties/pids":                 reflect.TypeFor[specs.LinuxPids](),
@@ -285,8 +285,8 @@ func TestSchemaTables(t *testing.T) {
 	}
 }
 
-// The feature table knows the first release of every member of the types, so a
-// newer specification cannot come in without it.
+// The feature table knows the first release of every member of the types, so a newer specification
+// cannot come in without it.
 func TestFeatureTable(t *testing.T) {
 	text, err := os.ReadFile("testdata/members.txt")
 	if err != nil {
@@ -427,7 +427,7 @@ func TestBaseBlame(t *testing.T) {
 		{`{"process":{"cwd":"/","args":["sh"]}}`, "`--template x.json`: /ociVersion is required and missing"},
 		{`[]`, "`--template x.json`: a config is a JSON object, this is an array"},
 		{`{`, "`--template x.json`: read the config: line 1, column 2: unexpected EOF"},
-		{`{"ociVersion":"1.0.0","ociVersion":"1.0.0"}`, "`--template x.json`: read the config: line 1, column 35: member \"ociVersion\" stands twice in one object"},
+		{`{"ociVersion":"1.0.0","ociVersion":"1.0.0"}`, "`--template x.json`: read the config: line 1, column 35: member \"ociVersion\" appears twice in one object"},
 	} {
 		err := (&specedit.Plan{Base: []byte(c.text), BaseLabel: "--template x.json"}).Check()
 		if err == nil || err.Error() != c.want {

@@ -9,17 +9,16 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// features is what the specification gained after 1.0.0, by the release that
-// has it first. A pattern is a pointer in which "*" stands for any index or
-// name; a pattern that ends in "=VALUE" is the use of that value.
+// features is what the specification gained after 1.0.0, by the release that has it first. A
+// pattern is a pointer in which "*" stands for any index or name; a pattern that ends in "=VALUE"
+// is the use of that value.
 //
-// Source: the members of specs-go/config.go, and the values of its constants
-// and of schema/defs-linux.json, in the released modules v1.0.0, v1.0.1,
-// v1.0.2, v1.1.0, v1.2.0, v1.2.1 and v1.3.0 of
-// github.com/opencontainers/runtime-spec, and its ChangeLog for what is in
-// prose only (the mount options of 1.2.0). 1.0.1 added nothing. What has been
-// valid since 1.0.0 in prose, schema or practice though its Go constant came
-// later (the namespace types, SECCOMP_FILTER_FLAG_TSYNC) is not listed.
+// Source: the members of specs-go/config.go, and the values of its constants and of
+// schema/defs-linux.json, in the released modules v1.0.0, v1.0.1, v1.0.2, v1.1.0, v1.2.0, v1.2.1
+// and v1.3.0 of github.com/opencontainers/runtime-spec, and its ChangeLog for what is in prose only
+// (the mount options of 1.2.0). 1.0.1 added nothing. What has been valid since 1.0.0 in prose,
+// schema or practice though its Go constant came later (the namespace types,
+// SECCOMP_FILTER_FLAG_TSYNC) is not listed.
 var features = []struct {
 	version  string
 	patterns []string
@@ -71,12 +70,12 @@ var features = []struct {
 	}},
 }
 
-// baseVersion is the release that every config without a newer feature is
-// marked with: crun 1.8 refuses 1.2.0 and later, systemd-nspawn takes no other.
+// baseVersion is the release that every config without a newer feature is marked with: crun 1.8
+// refuses 1.2.0 and later, systemd-nspawn takes no other.
 const baseVersion = "1.0.0"
 
-// versionNeeded is the lowest release of the specification that has every
-// feature the document uses. What is in skip, which may be nil, does not count.
+// versionNeeded is the lowest release of the specification that has every feature the document
+// uses. What is in skip, which may be nil, does not count.
 func versionNeeded(root, skip *jsontree.Node) string {
 	for _, f := range slices.Backward(features) {
 		for _, p := range f.patterns {
@@ -112,8 +111,8 @@ func uses(n, skip *jsontree.Node, path []string, value string, valued bool) bool
 	return false
 }
 
-// parseVersion reads a SemVer 2.0 version, as ociVersion has to be one, into
-// its three numbers and whether it is a pre-release.
+// parseVersion reads a SemVer 2.0 version, as ociVersion has to be one, into its three numbers and
+// whether it is a pre-release.
 func parseVersion(s string) (numbers [3]int, pre bool, err error) {
 	core, _, _ := strings.Cut(s, "+")
 	core, prerelease, pre := strings.Cut(core, "-")
@@ -132,8 +131,8 @@ func parseVersion(s string) (numbers [3]int, pre bool, err error) {
 	return numbers, pre, nil
 }
 
-// older tells whether version a comes before b. A pre-release comes before its
-// release: 1.0.2-dev, which Debian's runc writes, is older than 1.0.2.
+// older reports whether version a comes before b. A pre-release comes before its release:
+// 1.0.2-dev, which Debian's runc writes, is older than 1.0.2.
 func older(a, b string) bool {
 	x, xpre, err1 := parseVersion(a)
 	y, ypre, err2 := parseVersion(b)

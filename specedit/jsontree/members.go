@@ -78,8 +78,8 @@ func (t *Tree) Drop(path ...string) {
 	}
 }
 
-// Upsert puts a value into an array of objects in the place of the elements
-// whose member key has the same value, or at the end.
+// Upsert puts a value into an array of objects in the place of the elements whose member key has
+// the same value, or at the end.
 func (t *Tree) Upsert(key string, value any, path ...string) error {
 	list, err := t.Array(path...)
 	if err != nil {
@@ -96,8 +96,8 @@ func (t *Tree) Upsert(key string, value any, path ...string) error {
 	return nil
 }
 
-// ReplaceKeyed puts n in the place of the first element that matches, takes
-// the other matches away, and appends n where there is none.
+// ReplaceKeyed puts n in the place of the first element that matches, takes the other matches away,
+// and appends n where there is none.
 func (n *Node) ReplaceKeyed(v *Node, same func(*Node) bool) {
 	placed := false
 	kept := n.List[:0]

@@ -243,8 +243,7 @@ func (t *Tree) container(path []string, next string) *Node {
 	return NewObject(t.By)
 }
 
-// Merge is the pseudocode of RFC 7386, section 2. A nil target is one that
-// does not exist.
+// Merge is the pseudocode of RFC 7386, section 2. A nil target is one that does not exist.
 func Merge(target, patch *Node, by string) *Node {
 	if patch.Kind != KindObject {
 		return patch.Clone(by)

@@ -55,7 +55,7 @@ func TestMistakes(t *testing.T) {
 		{`--ulimit nofile`, "`--ulimit nofile`: \"nofile\" is not a limit: expected NAME=SOFT[:HARD]", ""},
 		{`--ulimit nofiles=1`, "`--ulimit nofiles=1`: \"nofiles\" is not a limit of getrlimit(2): did you mean \"nofile\"?", ""},
 		{`--ulimit nofile=2:1`, "`--ulimit nofile=2:1`: the soft limit (2) is above the hard one (1)", ""},
-		{`--memory 1m`, "`--memory 1m`: \"1m\" is too little: a container needs 6m", ""},
+		{`--memory 1m`, "`--memory 1m`: \"1m\" is too little: a container needs at least 6m", ""},
 		{`--memory 64m --memory-swap 10m`, "`--memory-swap 10m`: /linux/resources/memory/swap is 10485760, less than the memory limit (67108864): it counts memory and swap together", ""},
 		{`--cpus 0`, "`--cpus 0`: \"0\" is not a number of CPUs: expected 0.01 or more, as 1.5", ""},
 		{`--cpuset-cpus 3-1`, "`--cpuset-cpus 3-1`: \"3-1\" is not a list of CPUs: expected numbers and ranges, as 0-3,7", ""},
