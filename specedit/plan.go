@@ -2,7 +2,6 @@ package specedit
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -208,15 +207,7 @@ func (d *Doc) setVersion(builtIn bool) {
 		return
 	}
 	needed := versionNeeded(d.Root, d.ownSeccomp())
-	if builtIn || older(v.Text, needed) && !patched(v.Text, needed) {
+	if builtIn || older(v.Text, needed) && !preRelease(v.Text, needed) {
 		v.Text = needed
 	}
-}
-
-// patched tells a pre-release of the very release that is needed: 1.1.0-rc.2 or 1.0.2-dev is what a
-// runtime wrote that was on its way there.
-func patched(have, need string) bool {
-	h, pre, err1 := parseVersion(have)
-	n, _, err2 := parseVersion(need)
-	return err1 == nil && err2 == nil && pre && slices.Equal(h[:], n[:])
 }

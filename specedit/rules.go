@@ -16,7 +16,7 @@ import (
 // alone. A test tries the specification's own test vectors.
 func (c *checker) rules(root *jsontree.Node) {
 	if v := root.Member("ociVersion"); v != nil {
-		if _, _, err := parseVersion(v.Text); err != nil {
+		if err := checkVersion(v.Text); err != nil {
 			c.fail([]string{"ociVersion"}, v.By, "%v", err)
 		}
 	}

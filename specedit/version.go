@@ -3,8 +3,9 @@ package specedit
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"golang.org/x/mod/semver"
 
 	"ocibundle/specedit/jsontree"
 )
@@ -111,36 +112,25 @@ func uses(n, skip *jsontree.Node, path []string, value string, valued bool) bool
 	return false
 }
 
-// parseVersion reads a SemVer 2.0 version, as ociVersion has to be one, into its three numbers and
-// whether it is a pre-release.
-func parseVersion(s string) (numbers [3]int, pre bool, err error) {
-	core, _, _ := strings.Cut(s, "+")
-	core, prerelease, pre := strings.Cut(core, "-")
-	parts := strings.Split(core, ".")
-	bad := fmt.Errorf("%q is not a version: write it as 1.0.0", s)
-	if len(parts) != 3 || pre && prerelease == "" {
-		return numbers, pre, bad
+// checkVersion demands a SemVer 2.0 version, as ociVersion has to be one.
+func checkVersion(s string) error {
+	v := "v" + s
+	if semver.Canonical(v)+semver.Build(v) != v {
+		return fmt.Errorf("%q is not a version: write it as 1.0.0", s)
 	}
-	for i, p := range parts {
-		v, err := strconv.Atoi(p)
-		if err != nil || v < 0 || strconv.Itoa(v) != p {
-			return numbers, pre, bad
-		}
-		numbers[i] = v
-	}
-	return numbers, pre, nil
+	return nil
 }
 
 // older reports whether version a comes before b. A pre-release comes before its release:
-// 1.0.2-dev, which Debian's runc writes, is older than 1.0.2.
+// 1.0.2-dev, which Debian's runc writes, is older than 1.0.2. What is not a version is older than none.
 func older(a, b string) bool {
-	x, xpre, err1 := parseVersion(a)
-	y, ypre, err2 := parseVersion(b)
-	if err1 != nil || err2 != nil {
-		return false
-	}
-	if c := slices.Compare(x[:], y[:]); c != 0 {
-		return c < 0
-	}
-	return xpre && !ypre
+	return checkVersion(a) == nil && semver.Compare("v"+a, "v"+b) < 0
+}
+
+// preRelease reports whether have is a pre-release of the very release that is needed: 1.1.0-rc.2 or
+// 1.0.2-dev is what a runtime wrote that was on its way there.
+func preRelease(have, needed string) bool {
+	v := semver.Canonical("v" + have)
+	suffix := semver.Prerelease(v)
+	return suffix != "" && v == "v"+needed+suffix
 }
