@@ -92,9 +92,8 @@ func hintOutput(err error, output string) error {
 	return err
 }
 
-// chooseIDs settles how the container's ids get to the disk. Until it returns nothing
-// has been opened, so that the program can start over inside a user namespace: a
-// pipe can be read only once.
+// chooseIDs chooses how the container's ids are stored on disk. Until it returns nothing has been
+// opened, so that the program can start over inside a user namespace: a pipe can be read only once.
 func (p *program) chooseIDs(o *options) (err error) {
 	if o.stream {
 		if err := p.stdout.readyForStream("tar -C DIR -x"); err != nil {

@@ -57,7 +57,7 @@ func (p *program) check(dirs []string) error {
 	}
 	runtime, given := p.rec.last("runtime")
 	if given && runtime != "slurm" {
-		return usagef("--runtime %q is not supported", runtime).hint("without --runtime, what stops any runtime is said; --runtime slurm adds what stops a job of Slurm's")
+		return usagef("--runtime %q is not supported", runtime).hint("without --runtime, check reports what stops any runtime; --runtime slurm adds what stops a job of Slurm's")
 	}
 	// Files of subordinate ids can be seen only where those ids are.
 	ids, err := p.enter(userns.Request{Mode: userns.ModeWidest})
@@ -117,6 +117,7 @@ var findingHints = map[string]string{
 	specedit.FindingSchema:        "ocibundle edit DIR changes a config.json and checks the result",
 	specedit.FindingUnmappedID:    "ocibundle edit DIR --user UID:GID takes ids that the mapping has",
 	specedit.FindingDescriptor:    "ocibundle edit DIR --workdir DIRECTORY",
+	specedit.FindingKernelMount:   "ocibundle edit DIR --mount FIELDS puts another mount there, --remove PTR takes it out",
 	specedit.FindingMountID:       "ocibundle edit DIR --remove PTR takes the option out of the mount",
 	specedit.FindingOOMScore:      "ocibundle edit DIR --remove /process/oomScoreAdj",
 	specedit.FindingGroups:        "ocibundle edit DIR --remove /process/user/additionalGids, or run it with crun",
@@ -147,8 +148,7 @@ var findingHints = map[string]string{
 	specedit.FindingMapping:       "a mapping is in /linux/uidMappings and /linux/gidMappings; the caller's ids are in /etc/subuid and /etc/subgid",
 }
 
-// explain says why there is no namespace in which what was forbidden would have
-// been allowed.
+// explain says why there is no namespace in which what was forbidden would have been allowed.
 func (p *program) explain(err error, ids userns.State) {
 	if errors.Is(err, fs.ErrPermission) {
 		p.warn(ids.Notes...)

@@ -36,16 +36,15 @@ func (p *program) find(name string) *command {
 	return nil
 }
 
-// runCommand parses what stands behind the name of a command. The library ends the
-// flags of one at its first positional argument; here they may stand on either side
-// of it.
+// runCommand parses what stands behind the name of a command. The library ends the flags of one at
+// its first positional argument; here they may stand on either side of it.
 func (p *program) runCommand(c *command, args []string) error {
 	if len(p.rec.uses) > 0 {
 		given := p.rec.uses[0].label()
 		if p.rec.is("help") {
 			return p.stdout.print(helpPage(c))
 		}
-		return usagef("%s stands before %q", given, c.name).hint("flags of a command go after it: ocibundle %s %s", c.name, given)
+		return usagef("%s comes before %q", given, c.name).hint("flags of a command go after it: ocibundle %s %s", c.name, given)
 	}
 	if c.name == completeName { // its arguments are another command line
 		return c.run(args)

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// The scripts ask the program: `ocibundle __complete WORD... LAST` prints what LAST
-// may be, one word a line with a tab and its description, after a line that says
-// whether it may be a file ("files"), a directory ("dirs"), or neither ("words").
+// The scripts ask the program: `ocibundle __complete WORD... LAST` prints what LAST may be, one
+// word a line with a tab and its description, after a line that says whether it may be a file
+// ("files"), a directory ("dirs"), or neither ("words").
 var completionScripts = map[string]string{
 	"bash": `# Completion of ocibundle for bash. Either source it, or put it into
 # ~/.local/share/bash-completion/completions/ocibundle.
@@ -160,8 +160,8 @@ func (c candidates) lines(start string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// candidatesOf are those for the value of a flag, read off its placeholder: words in
-// lower case are themselves.
+// candidatesOf are those for the value of a flag, read off its placeholder: words in lower case are
+// themselves.
 func candidatesOf(defs []*flagDef, flag string, equals bool) candidates {
 	i := slices.IndexFunc(defs, func(d *flagDef) bool {
 		return slices.ContainsFunc(d.names, func(n string) bool { return dashed(n) == flag })

@@ -4,7 +4,7 @@ import "ocibundle/pipeline/bundle"
 
 func (p *program) editCommand() *command {
 	return &command{name: "edit", arguments: "DIR [flags] [-- ARG...]", usage: "change the config.json of a bundle in one step",
-		flags: editFlagDefs(), run: p.edit}
+		flags: editFlags, run: p.edit}
 }
 
 // edit edits a bundle.

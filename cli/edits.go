@@ -8,26 +8,7 @@ import (
 	"ocibundle/specedit"
 )
 
-// editDefs are the edit flags as flags, and the way back.
-var (
-	editDefs   []*flagDef
-	editsByDef = map[*flagDef]*editFlag{}
-)
-
-func editFlagDefs() []*flagDef {
-	if editDefs == nil {
-		for i := range editFlags {
-			f := &editFlags[i]
-			d := &flagDef{names: f.names, value: f.value, optional: f.optional, usage: f.usage, category: f.category}
-			editDefs = append(editDefs, d)
-			editsByDef[d] = f
-		}
-	}
-	return editDefs
-}
-
-// edits makes the edits of the command line, in its order, and reads the files
-// they name.
+// edits makes the edits of the command line, in its order, and reads the files they name.
 func (p *program) edits(f *files) ([]specedit.Edit, error) {
 	cwd, err := os.Getwd()
 	if err != nil {
@@ -36,11 +17,10 @@ func (p *program) edits(f *files) ([]specedit.Edit, error) {
 	in := &editInputs{files: f, cwd: cwd, lookupEnv: os.LookupEnv}
 	var edits []specedit.Edit
 	for _, u := range p.rec.uses {
-		flag := editsByDef[u.def]
-		if flag == nil {
+		if u.def.make == nil {
 			continue
 		}
-		e, err := flag.make(u.label(), u.value, in)
+		e, err := u.def.make(u.label(), u.value, in)
 		if err != nil {
 			var usage *usageError
 			var edit *specedit.EditError

@@ -16,6 +16,7 @@ import (
 	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
+	"ocibundle/specedit/imageconfig"
 	"ocibundle/tarx"
 	"ocibundle/tarx/rewrite"
 )
@@ -118,6 +119,9 @@ func status(err error) (code int, hints []string) {
 		if _, ok := errors.AsType[*pipeline.AccountsError](err); ok {
 			hints = append(hints, accountsHint)
 		}
+		if errors.Is(err, imageconfig.ErrRuntimeConfig) {
+			hints = append(hints, "--template FILE starts from a runtime config")
+		}
 		return exitUsage, hints
 	case errors.As(err, &accounts):
 		return exitUsage, []string{accountsHint}
@@ -140,12 +144,12 @@ func status(err error) (code int, hints []string) {
 }
 
 // accountsHint is for account files that cannot be had from a stream.
-const accountsHint = `names can be done without: --set '/process/user={"uid":UID,"gid":GID}', or -o DIR looks them up in the files`
+const accountsHint = `ids need no look-up: --set '/process/user={"uid":UID,"gid":GID}', or -o DIR looks them up in the files`
 
 func destinationStatus(e *bundle.DestinationError) (int, []string) {
 	switch e.Kind {
 	case bundle.DestHere:
-		return exitUsage, []string{"name a directory that is yet to be made, as in -o redis"}
+		return exitUsage, []string{"name a directory that does not exist yet, as in -o redis"}
 	case bundle.DestMount:
 		return exitUsage, []string{"name a directory below it, as in -o " + strings.TrimRight(e.Dir, "/") + "/bundle"}
 	case bundle.DestExists:
@@ -190,7 +194,7 @@ func namespaceHints(e *userns.Error) []string {
 	case userns.KindForbidden:
 		return []string{"user namespaces are forbidden here; see user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns in sysctl(8)", "--remap self does without one"}
 	case userns.KindRefused:
-		return []string{"newuidmap and newgidmap have to be setuid root, and allowed what /etc/subuid and /etc/subgid say", self}
+		return []string{"newuidmap and newgidmap must be setuid root, and /etc/subuid and /etc/subgid must list the ranges", self}
 	case userns.KindOutside:
 		return []string{"the ranges of this user are in /etc/subuid and /etc/subgid", "--remap subid takes all of them"}
 	case userns.KindNoRoot:
@@ -262,9 +266,9 @@ func malformedHints(err error) []string {
 	case errors.Is(err, image.ErrNotImage):
 		return []string{"--image reads what docker save, podman save and their like write", "without --image, what docker export writes is read"}
 	case errors.Is(err, tarx.ErrEmpty):
-		return []string{"what should have written the stream wrote nothing; look at what it says"}
+		return []string{"the program that should have written the stream wrote nothing; see its messages"}
 	case errors.Is(err, tarx.ErrTruncated), errors.Is(err, io.ErrUnexpectedEOF):
-		return []string{"what wrote the stream, or the transfer, broke off; do it again"}
+		return []string{"the program that wrote the stream, or the transfer, was cut off; try again"}
 	}
 	return nil
 }
@@ -274,7 +278,7 @@ func notTarHints(e *decode.NotTarError) []string {
 	case e.Program != "":
 		return []string{"decode it on the way: " + e.Program + " FILE | ocibundle -o DIR"}
 	case e.What == decode.UTF16:
-		return []string{"PowerShell's > makes that of a stream; docker export -o FILE CONTAINER writes it as it is"}
+		return []string{"PowerShell's > turns a stream into that; docker export -o FILE CONTAINER writes it as it is"}
 	case e.What == decode.JSON:
 		return []string{"--image-config FILE takes what docker inspect prints; the stream is what docker export writes"}
 	}
@@ -290,11 +294,11 @@ func isFault(err error) bool {
 func ioHints(err error) []string {
 	switch {
 	case errors.Is(err, unix.EMFILE):
-		return []string{"the limit of open files is very low; see ulimit -n"}
+		return []string{"the limit on open files is very low; see ulimit -n"}
 	case errors.Is(err, unix.EAGAIN):
-		return []string{"the limit of processes is very low; see ulimit -u, and pids.max of the control group"}
+		return []string{"the limit on processes is very low; see ulimit -u, and pids.max of the control group"}
 	case errors.Is(err, unix.ENOMEM):
-		return []string{"the limit of memory is very low; see ulimit -v"}
+		return []string{"the limit on memory is very low; see ulimit -v"}
 	}
 	return nil
 }

@@ -8,14 +8,15 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagDef is one flag: its spellings, what --help says of it, and nothing of
-// what it does. Uses of it are recorded in the order of the command line.
+// flagDef is one flag: its spellings, what --help says of it, and what edit it makes. Uses of it
+// are recorded in the order of the command line.
 type flagDef struct {
 	names    []string // the long one first
 	value    string   // placeholder; empty for a flag that takes none
 	optional bool     // the value may be left out, and then is "true"
 	usage    string
 	category string
+	make     makeEdit // nil for a flag that is not of an edit
 }
 
 // use is one use of a flag.
@@ -65,9 +66,9 @@ func (r *record) all(name string) []string {
 	return v
 }
 
-// cliFlag makes a flagDef a flag of the command-line library. The library's own
-// kinds of flags lose the order of different flags, split values at commas, and
-// refuse two spellings of the same flag side by side.
+// cliFlag makes a flagDef a flag of the command-line library. The library's own kinds of flags lose
+// the order of different flags, split values at commas, and refuse two spellings of the same flag
+// side by side.
 type cliFlag struct {
 	def *flagDef
 	rec *record
@@ -102,8 +103,8 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// Names implements cli.Flag. The library is told of one spelling only, or it
-// would refuse -e beside --env.
+// Names implements cli.Flag. The library is told of one spelling only, or it would refuse -e beside
+// --env.
 func (f cliFlag) Names() []string { return f.def.names[:1] }
 
 // IsSet implements cli.Flag.

@@ -7,9 +7,27 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// dockerHints says what to write for flags of `docker run` that do not exist
-// here, by name without dashes. See also habits.
-var dockerHints = map[string]string{
+// habits says what to write for flags of docker and tar that this program does not have, by name
+// without dashes.
+var habits = map[string]string{
+	"p":                  "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"publish":            "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"P":                  "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
+	"name":               "the container gets its name when it is run: runc run --bundle DIR NAME",
+	"d":                  "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
+	"detach":             "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
+	"rm":                 "the runtime removes the container when it ends; ocibundle rm DIR removes the bundle",
+	"restart":            "ocibundle unit DIR prints a service that restarts it: --annotation ocibundle.restart=always",
+	"entrypoint":         "the whole command goes after --, as in: ocibundle -o DIR -- COMMAND ARG",
+	"it":                 "-t gives the container a terminal; its input is the runtime's own",
+	"ti":                 "-t gives the container a terminal; its input is the runtime's own",
+	"privileged":         "--cap-add ALL --security-opt seccomp=unconfined is the closest there is",
+	"C":                  "-o DIR names the bundle to create",
+	"x":                  "extracting is all it does; -o DIR names the bundle",
+	"xf":                 "-i FILE names the stream; extracting is all it does",
+	"z":                  "compression is detected",
+	"j":                  "compression is detected",
+	"J":                  "compression is detected",
 	"publish-all":        "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
 	"expose":             "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
 	"interactive":        "stdin is the process's own under runc run; -t gives it a terminal",
@@ -55,7 +73,7 @@ func (p *program) strayArgument(arg string) error {
 	case p.rec.is("force"):
 		e.hint("-f is --force here; -i FILE reads a file")
 	case slices.Contains([]string{"-", "x", "xf", "-xf"}, arg):
-		e.hint("standard input is read by itself")
+		e.hint("standard input is read by default")
 	}
 	return e.hint("a command for the container goes after --, as in: ocibundle -o DIR -- %s", arg).
 		hint("the stream comes from standard input, or from -i FILE")
@@ -65,35 +83,13 @@ func (p *program) strayArgument(arg string) error {
 func (p *program) strayBool(arg string) error {
 	if n := len(p.rec.uses); n > 0 && p.rec.uses[n-1].bare && p.rec.uses[n-1].def.optional && (arg == "true" || arg == "false") {
 		flag := p.rec.uses[n-1].given
-		return usagef("unexpected argument %q", arg).hint("the value of %s goes behind an equals sign: %s=%s", flag, flag, arg)
+		return usagef("unexpected argument %q", arg).hint("the value of %s follows an equals sign: %s=%s", flag, flag, arg)
 	}
 	return nil
 }
 
-// habits are flags of docker and tar that this program does not have.
-var habits = map[string]string{
-	"p":          "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"publish":    "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"P":          "there is no port mapping without an engine: --net host, or --net PATH of a namespace that is set up",
-	"name":       "the container gets its name when it is run: runc run --bundle DIR NAME",
-	"d":          "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
-	"detach":     "the runtime runs it in the background: runc run --detach --bundle DIR NAME",
-	"rm":         "the runtime removes the container when it ends; ocibundle rm DIR removes the bundle",
-	"restart":    "ocibundle unit DIR prints a service that restarts it: --annotation ocibundle.restart=always",
-	"entrypoint": "the whole command goes after --, as in: ocibundle -o DIR -- COMMAND ARG",
-	"it":         "-t gives the container a terminal; its input is the runtime's own",
-	"ti":         "-t gives the container a terminal; its input is the runtime's own",
-	"privileged": "--cap-add ALL --security-opt seccomp=unconfined comes near it",
-	"C":          "-o DIR names the bundle to create",
-	"x":          "extracting is all it does; -o DIR names the bundle",
-	"xf":         "-i FILE names the stream; extracting is all it does",
-	"z":          "compression is detected",
-	"j":          "compression is detected",
-	"J":          "compression is detected",
-}
-
-// parseError turns what the flag parser says into an error of ours. defs are the
-// flags that there are.
+// parseError turns what the flag parser says into an error of ours. defs are the flags that there
+// are.
 func parseError(err error, defs []*flagDef) error {
 	msg := err.Error()
 	if name, ok := strings.CutPrefix(msg, "flag provided but not defined: -"); ok {
@@ -115,9 +111,6 @@ func unknownFlag(name string, defs []*flagDef) error {
 		return e.hint("%s is a flag of the main job: docker export CONTAINER | ocibundle -o DIR %s", dashed(name), dashed(name))
 	}
 	if h, ok := habits[name]; ok {
-		return e.hint("%s", h)
-	}
-	if h, ok := dockerHints[name]; ok {
 		return e.hint("%s", h)
 	}
 	var names []string

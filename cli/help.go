@@ -55,7 +55,7 @@ func isEveryday(d *flagDef) bool { return slices.Contains(everyday, d.names[0]) 
 var helpFlag = &flagDef{names: []string{"help", "h"}, usage: "show this page; after a command, the command's", category: catOutput}
 
 // mainDefs are the flags of the main job.
-func mainDefs() []*flagDef { return slices.Concat(mainFlags, editFlagDefs()) }
+func mainDefs() []*flagDef { return slices.Concat(mainFlags, editFlags) }
 
 func (p *program) helpCommand() *command {
 	return &command{name: "help", arguments: "[COMMAND]", usage: "show the page of --help, or that of a command", run: p.help}

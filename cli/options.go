@@ -29,7 +29,7 @@ const (
 
 var (
 	templateFlag = &flagDef{names: []string{"template"}, value: "docker|runc|FILE", category: catSpec,
-		usage: "the config to begin with: a plain docker run's (the default), runc spec's, or a file"}
+		usage: "the config to start from: a plain docker run's (the default), runc spec's, or a file"}
 
 	imageConfigFlag = &flagDef{names: []string{"image-config"}, value: "FILE", category: catSpec,
 		usage: "take command, environment, limits, mounts... from docker inspect or an image config"}
@@ -41,13 +41,13 @@ var (
 		{names: []string{"sync"}, category: catBundle, usage: "flush the bundle to disk before it appears"},
 		{names: []string{"input", "i"}, value: "FILE", category: catInput, usage: "read FILE instead of standard input (-)"},
 		{names: []string{"image"}, category: catInput, usage: "the stream is an image archive (docker save, podman save, an OCI archive)"},
-		{names: []string{"platform"}, value: "OS/ARCH[/VARIANT]", category: catInput, usage: "the platform to pick from an image, or a stream, for several"},
+		{names: []string{"platform"}, value: "OS/ARCH[/VARIANT]", category: catInput, usage: "the platform to pick from an image, or a stream, that has several"},
 		{names: []string{"ref"}, value: "NAME", category: catInput, usage: "the image to pick from an archive of several: a name, a tag or a digest"},
 		{names: []string{"exclude"}, value: "PATTERN", category: catInput, usage: "leave out what matches, as in tar --anchored --exclude; repeatable"},
 		{names: []string{"digest"}, value: "sha256:HEX", category: catInput, usage: "refuse a stream with another digest"},
 		{names: []string{"max-bytes"}, value: "SIZE", category: catInput, usage: "refuse a stream larger than this when decoded (512m, 10G)"},
 		{names: []string{"max-entries"}, value: "N", category: catInput, usage: "refuse a stream with more entries"},
-		{names: []string{"remap"}, value: "auto|none|self|subid", category: catOwnership, usage: "how the container's ids get to the disk"},
+		{names: []string{"remap"}, value: "auto|none|self|subid", category: catOwnership, usage: "how the container's ids are stored on disk"},
 		{names: []string{"uidmap"}, value: "C:H:N", category: catOwnership, usage: "map N user ids from C in the container to H on the host; repeatable"},
 		{names: []string{"gidmap"}, value: "C:H:N", category: catOwnership, usage: "the same for group ids; one of the two serves for both"},
 		{names: []string{"devices"}, value: "auto|create|skip|error", category: catOwnership, usage: "what becomes of device nodes"},
@@ -65,8 +65,7 @@ var (
 	}
 )
 
-// options are those of the main job, read off the command line. No file has
-// been opened for them.
+// options are those of the main job, read off the command line. No file has been opened for them.
 type options struct {
 	config   pipeline.Config
 	ids      userns.Request
@@ -202,7 +201,7 @@ func checkStream(rec *record) error {
 		{"force", "there is nothing to replace", "what unpacks the stream does that"},
 		{"sync", "nothing is written to disk", "what unpacks the stream does that"},
 		{"absolute-root", "where the bundle will be is not known", "--set /root/path=PATH names the place"},
-		{"json", "standard output is the stream", "--verbose tells on standard error"},
+		{"json", "standard output is the stream", "--verbose reports on standard error"},
 	} {
 		if rec.is(f.name) {
 			return usagef("%s and -o - exclude each other: %s", dashed(f.name), f.why).hint("%s", f.hint)

@@ -37,9 +37,9 @@ func newOutput(w io.Writer) *output {
 	return o
 }
 
-// isClosed says that f was closed when the program started: the Go runtime has then
-// opened /dev/null in its place, for reading and writing (checkfds in its os_unix.go).
-// Who wants the output thrown away opens it for writing, as a shell does.
+// isClosed says that f was closed when the program started: the Go runtime has then opened
+// /dev/null in its place, for reading and writing (checkfds in its os_unix.go). Who wants the
+// output thrown away opens it for writing, as a shell does.
 func isClosed(f *os.File) bool {
 	var st unix.Stat_t
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
@@ -47,8 +47,7 @@ func isClosed(f *os.File) bool {
 		st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
-// Write fails with a *signalError where nobody reads any more, and fails again once
-// it has failed.
+// Write fails with a *signalError where nobody reads any more, and fails again once it has failed.
 func (o *output) Write(b []byte) (int, error) {
 	if o.err != nil || len(b) == 0 {
 		return 0, o.err
@@ -91,8 +90,8 @@ func (o *output) printJSON(v any) error {
 	}))
 }
 
-// readyForStream refuses to write a tar stream to where nobody can read it. reader
-// is a command that would. A pipe is made larger, for fewer wake-ups.
+// readyForStream refuses to write a tar stream to where nobody can read it. reader is a command
+// that would. A pipe is made larger, for fewer wake-ups.
 func (o *output) readyForStream(reader string) error {
 	if o.err != nil {
 		return o.err
@@ -108,9 +107,8 @@ func (o *output) readyForStream(reader string) error {
 	return nil
 }
 
-// oneLine keeps what a name may hold and a terminal may act on off the terminal:
-// control characters, bytes that are not UTF-8, and marks that change the direction
-// of writing.
+// oneLine keeps what a name may hold and a terminal may act on off the terminal: control
+// characters, bytes that are not UTF-8, and marks that change the direction of writing.
 func oneLine(s string) string {
 	return escape(s, func(r rune) string {
 		if r < utf8.RuneSelf || r > 0xff {
@@ -120,8 +118,8 @@ func oneLine(s string) string {
 	})
 }
 
-// escape puts what how makes of them in place of characters that are not printable,
-// and of bytes that are not UTF-8.
+// escape puts what how makes of them in place of characters that are not printable, and of bytes
+// that are not UTF-8.
 func escape(s string, how func(rune) string) string {
 	var b strings.Builder
 	for i, r := range s {
@@ -138,8 +136,8 @@ func escape(s string, how func(rune) string) string {
 	return b.String()
 }
 
-// complain prints a line on standard error: "ocibundle: warning: ...". Whether
-// anybody reads it makes no difference to the run.
+// complain prints a line on standard error: "ocibundle: warning: ...". Whether anybody reads it
+// makes no difference to the run.
 func (p *program) complain(kind, format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	if kind != "" {

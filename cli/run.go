@@ -15,8 +15,8 @@ import (
 	"ocibundle/specedit/imageconfig"
 )
 
-// Run does all that main does but exit, unless a signal ends the run at once. version
-// is the release.
+// Run does all that main does but exit, unless a signal ends the run at once. version is the
+// release.
 func Run(version string, args []string, stdout, stderr io.Writer) int {
 	p := &program{release: strings.TrimSpace(version), stdout: newOutput(stdout), stderr: stderr}
 	p.signals = watchSignals(func(err *signalError) { os.Exit(p.report(err)) })
@@ -38,8 +38,8 @@ type program struct {
 }
 
 func (p *program) run(args []string) error {
-	// What is behind "--" is the container's command, whatever it looks like:
-	// the library would take its first word for a subcommand.
+	// What is behind "--" is the container's command, whatever it looks like: the library would
+	// take its first word for a subcommand.
 	asked := len(args) > 1 && args[1] == completeName // about a command line with a "--" of its own
 	if i := slices.Index(args, "--"); i >= 0 && !asked {
 		args, p.args, p.hasArgs = args[:i], args[i+1:], true
@@ -65,8 +65,8 @@ func (p *program) run(args []string) error {
 	return app.Run(args)
 }
 
-// enter is userns.Enter for a run that signals end. In the outer process it returns
-// the inner one's status once that has ended.
+// enter is userns.Enter for a run that signals end. In the outer process it returns the inner one's
+// status once that has ended.
 func (p *program) enter(r userns.Request) (userns.State, error) {
 	ids, err := userns.Enter(p.signals.gently(), r)
 	if err != nil {

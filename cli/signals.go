@@ -14,12 +14,12 @@ var endings = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGTERM, syscall.SIGXCPU,
 }
 
-// failures are the signals that say why a write is about to fail. Where they are
-// caught, it fails with EPIPE or EFBIG, and what was begun can be cleaned up.
+// failures are the signals that say why a write is about to fail. Where they are caught, it fails
+// with EPIPE or EFBIG, and what was begun can be cleaned up.
 var failures = []os.Signal{syscall.SIGPIPE, syscall.SIGXFSZ}
 
-// signals ends a run at the first signal that asks for it: at once, or where
-// something has to be cleaned up, by a context.
+// signals ends a run at the first signal that asks for it: at once, or where something has to be
+// cleaned up, by a context.
 type signals struct {
 	ctx context.Context // ends with a *signalError
 	// gentle says that what is under way ends by itself when ctx does.
@@ -47,16 +47,16 @@ func watchSignals(end func(*signalError)) *signals {
 	return s
 }
 
-// gently returns the context for what cleans up when that ends. From here on no
-// signal ends the run at once.
+// gently returns the context for what cleans up when that ends. From here on no signal ends the run
+// at once.
 func (s *signals) gently() context.Context {
 	s.gentle.Store(true)
 	return s.ctx
 }
 
-// atOnce lets signals end the run where it is: it may wait for what cannot be
-// called off, such as a write to a full pipe or a FIFO without a writer, and has
-// nothing to clean up. The error is that of a signal that came before.
+// atOnce lets signals end the run where it is: it may wait for what cannot be called off, such as a
+// write to a full pipe or a FIFO without a writer, and has nothing to clean up. The error is that
+// of a signal that came before.
 func (s *signals) atOnce() error {
 	s.gentle.Store(false)
 	return context.Cause(s.ctx)

@@ -19,7 +19,7 @@ var specFlags = []*flagDef{
 
 func (p *program) specCommand() *command {
 	return &command{name: "spec", arguments: "[flags] [-- ARG...]", usage: "print a config.json",
-		flags: slices.Concat(specFlags, editFlagDefs()), run: p.spec}
+		flags: slices.Concat(specFlags, editFlags), run: p.spec}
 }
 
 // spec prints a config: a filter where --template is "-".
@@ -27,7 +27,7 @@ func (p *program) spec(positional []string) error {
 	if len(positional) > 0 {
 		return usagef("unexpected argument %q", positional[0]).
 			hint("a command for the container goes after --, as in: ocibundle spec -- %s", positional[0]).
-			hint("--template %s reads a config to begin with", positional[0])
+			hint("--template %s reads a config to start from", positional[0])
 	}
 	f := &files{}
 	plan := specedit.Plan{Host: specedit.Host{CgroupV2: host.UnifiedCgroups()}}

@@ -14,8 +14,8 @@ import (
 	"ocibundle/tarx"
 )
 
-// summarize says what was done, as far as the flags ask for it. The bundle is there,
-// so nothing that goes wrong here is an error.
+// summarize says what was done, as far as the flags ask for it. The bundle is there, so nothing
+// that goes wrong here is an error.
 func (p *program) summarize(o *options, res *pipeline.Result) {
 	if !o.quiet {
 		p.warn(res.Warnings...)

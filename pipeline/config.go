@@ -28,7 +28,7 @@ type Source struct {
 	Choice image.Choice
 	// Extract are the options of the extraction. Its mapping is set from IDs.
 	Extract tarx.Options
-	// IDs is how the container's ids get to the disk.
+	// IDs is how the container's ids are stored on disk.
 	IDs userns.State
 	// Spec is the config to be written. Its mapping is set from IDs.
 	Spec specedit.Plan

@@ -67,8 +67,8 @@ func TestLongAccountLines(t *testing.T) {
 	}
 }
 
-// Whoever makes the rootfs makes 16 MiB of whatever costs the most. What is allocated in
-// all is held to, not the peak: it is the same number every time.
+// Whoever makes the rootfs makes 16 MiB of whatever costs the most. What is allocated in all is
+// held to, not the peak: it is the same number every time.
 func TestHostileAccountMemory(t *testing.T) {
 	fill := func(line string) string { return strings.Repeat(line, (16<<20)/len(line)) }
 	for _, c := range []struct {
@@ -99,7 +99,7 @@ func TestHostileAccountMemory(t *testing.T) {
 	}
 }
 
-// A disk that fails is no unknown user, and no edit's fault: not that of --user, of
+// A disk that fails is not an unknown user, and no edit's fault: not that of --user, of
 // --group-add, or of the template, which asks for the groups of root.
 func TestUnreadableAccounts(t *testing.T) {
 	files := specedit.FileUsers{Read: func(string) ([]byte, error) { return nil, unix.EIO }}
@@ -120,8 +120,8 @@ func TestUnreadableAccounts(t *testing.T) {
 	}
 }
 
-// A passwd that cannot be one is no reason to refuse a bundle for which no user was
-// asked: the template does without root's groups, and says so.
+// A passwd that cannot be one is no reason to refuse a bundle for which no user was asked: the
+// template does without root's groups, and says so.
 func TestTemplateWithoutAccounts(t *testing.T) {
 	files := specedit.FileUsers{Read: func(string) ([]byte, error) { return nil, errors.New("it is a FIFO") }}
 	p := specedit.Plan{}

@@ -1,7 +1,7 @@
 package specedit
 
-// capabilityNames are the capabilities of capabilities(7), in the kernel's
-// order (linux/capability.h, Linux 5.9 and later: 40 is the last).
+// capabilityNames are the capabilities of capabilities(7), in the kernel's order
+// (linux/capability.h, Linux 5.9 and later: 40 is the last).
 var capabilityNames = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
 	"CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",

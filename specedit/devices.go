@@ -18,15 +18,11 @@ import (
 // cdiName is VENDOR/CLASS=NAME (tags.cncf.io/container-device-interface, SPEC.md).
 var cdiName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*/[A-Za-z][A-Za-z0-9_-]*=[A-Za-z0-9][A-Za-z0-9._:-]*$`)
 
-// Device is `docker run --device HOST[:CONTAINER[:PERMISSIONS]]`: a device
-// node of the host, or every one below a directory, is made in the container,
-// and its control group is let at it. In a user namespace the host's node is
-// bound instead. The node is looked at when the edit is made. PERMISSIONS are of
-// r, w and m; a rootless container has no control group to enforce them.
+// Device is `docker run --device HOST[:CONTAINER[:PERMISSIONS]]`: a device node of the host, or
+// every one below a directory, is made in the container, and its control group is let at it. In a
+// user namespace the host's node is bound instead. The node is looked at when the edit is made.
+// PERMISSIONS are of r, w and m; a rootless container has no control group to enforce them.
 func Device(label, arg, cwd string) (Edit, error) {
-	fail := func(format string, a ...any) (Edit, error) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
-	}
 	if err := text("the device", arg); err != nil {
 		return Edit{}, Blame(label, err)
 	}
@@ -36,7 +32,7 @@ func Device(label, arg, cwd string) (Edit, error) {
 		access, parts = parts[n-1], parts[:n-1]
 	}
 	if len(parts) > 2 || parts[0] == "" {
-		return fail("%q is not a device: expected HOST[:CONTAINER[:rwm]]", arg)
+		return reject(label, "%q is not a device: expected HOST[:CONTAINER[:rwm]]", arg)
 	}
 	host, err := source(parts[0], cwd)
 	if err != nil {
@@ -51,22 +47,22 @@ func Device(label, arg, cwd string) (Edit, error) {
 	devices, lost, err := DevicesBelow(host, target, nil)
 	if errors.Is(err, fs.ErrNotExist) && cdiName.MatchString(arg) {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is the name of a CDI device, and what that stands for is not looked up", arg),
-			Hint: "--device for each of its device nodes, and -v for each of its files"}
+			Hint: "name each of its device nodes, and bind each of its files"}
 	}
 	if err != nil {
 		return Edit{}, Blame(label, fmt.Errorf("look at the device: %w", err))
 	}
 	if len(devices) == 0 {
-		return fail("%s is not a device node, or a directory with device nodes", host)
+		return reject(label, "%s is not a device node, or a directory with device nodes", host)
 	}
 	var warnings []string
 	for _, err := range lost {
-		warnings = append(warnings, fmt.Sprintf("`%s`: what is below is left out: %v", label, err))
+		warnings = append(warnings, fmt.Sprintf("`%s`: devices are left out: %v", label, err))
 	}
 	e := NewEdit(label, func(d *Doc) error {
 		for _, dev := range devices {
-			// A user namespace may make no device nodes. Runtimes bind the host's
-			// node of the same name instead; a bind mount serves any name.
+			// A user namespace may make no device nodes. Runtimes bind the host's node of the same
+			// name instead; a bind mount serves any name.
 			if d.own("user") {
 				if err := d.PutMount(specs.Mount{Destination: dev.Path, Type: "bind", Source: host + strings.TrimPrefix(dev.Path, target), Options: []string{"bind", "rprivate"}}); err != nil {
 					return err
@@ -74,8 +70,8 @@ func Device(label, arg, cwd string) (Edit, error) {
 			} else if err := d.Upsert("path", dev, "linux", "devices"); err != nil {
 				return err
 			}
-			// A user's runtime cannot write device rules, and needs none: it
-			// gives the container only what the user can open.
+			// A user's runtime cannot write device rules, and needs none: it gives the container
+			// only what the user can open.
 			if d.host.Rootless {
 				continue
 			}
@@ -88,8 +84,8 @@ func Device(label, arg, cwd string) (Edit, error) {
 			if err != nil {
 				return err
 			}
-			// Appended, for the last rule that matches counts; an earlier one
-			// of an edit for the same device goes.
+			// Appended, for the last rule that matches counts; an earlier one of an edit for the
+			// same device goes.
 			rules.RemoveKeyed(func(e *jsontree.Node) bool {
 				return e.By != d.base && e.Member("type").Same(n.Obj["type"]) && e.Member("major").Same(n.Obj["major"]) && e.Member("minor").Same(n.Obj["minor"])
 			})
@@ -105,10 +101,9 @@ func permissions(s string) bool {
 	return s != "" && len(s) <= 3 && strings.Trim(s, "rwm") == ""
 }
 
-// DevicesBelow lists the device node of the host at a path, or every one below it, as
-// the devices of a container below target. A directory for which skip is true is not
-// looked at; skip may be nil. What cannot be read costs what is in it: lost has an error
-// for each.
+// DevicesBelow lists the device node of the host at a path, or every one below it, as the devices
+// of a container below target. A directory for which skip is true is not looked at; skip may be
+// nil. What cannot be read costs what is in it: lost has an error for each.
 func DevicesBelow(host, target string, skip func(dir string) bool) (out []specs.LinuxDevice, lost []error, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(host, &st); err != nil {

@@ -11,10 +11,9 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// dockerSpec is the config that a docker engine writes for a plain `docker
-// run` (moby 28), without what only the engine can give: its control group,
-// its network's hook, and its resolv.conf, hosts and hostname files. A test
-// compares the two. The seccomp profile and the groups are put in later.
+// dockerSpec is the config that a docker engine writes for a plain `docker run` (moby 28), without
+// what only the engine can give: its control group, its network's hook, and its resolv.conf, hosts
+// and hostname files. A test compares the two. The seccomp profile and the groups are put in later.
 func dockerSpec(h Host) *specs.Spec {
 	caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
 		"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"}
@@ -71,8 +70,8 @@ func allowDevice(major, minor int64) specs.LinuxDeviceCgroup {
 	return specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "rwm"}
 }
 
-// cleanHostname makes a host name of a directory's name: letters, digits, dots
-// and hyphens, 63 at most.
+// cleanHostname makes a host name of a directory's name: letters, digits, dots and hyphens, 63 at
+// most.
 func cleanHostname(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -88,8 +87,8 @@ func cleanHostname(s string) string {
 	return s
 }
 
-// dockerExtras puts in what depends on the rootfs and on the document: root's
-// groups and the seccomp profile.
+// dockerExtras puts in what depends on the rootfs and on the document: root's groups and the
+// seccomp profile.
 func (d *Doc) dockerExtras() error {
 	if !d.host.Rootless {
 		u, err := d.users.User("0")
@@ -111,9 +110,9 @@ func (d *Doc) dockerExtras() error {
 	return d.setSeccomp(&pendingSeccomp{own: true, make: seccomp.GetDefaultProfile})
 }
 
-// settleDocker makes what the template said follow what the edits changed, as
-// docker does: the HOSTNAME variable.
-func (d *Doc) settleDocker() {
+// followEdits makes what the template said follow what the edits changed, as docker does: the
+// HOSTNAME variable.
+func (d *Doc) followEdits() {
 	for i, e := range jsontree.Elements(d.Get("process", "env")) {
 		if e.By == "" && envKey(e) == "HOSTNAME" {
 			if name := d.Text("hostname"); name != "" {

@@ -11,22 +11,21 @@ import (
 
 // Edit is one change of a config. The zero value changes nothing.
 type Edit struct {
-	// Label is the edit in the user's own words, `--env FOO=1`. Errors blame
-	// it, so the caller sets it to what was typed.
+	// Label is the edit in the user's own words, `--env FOO=1`. Errors blame it, so the caller sets
+	// it to what was typed.
 	Label string
-	// Warnings are sentences about what of the edit was understood but has no
-	// effect. They are known as soon as the edit is made.
+	// Warnings are sentences about what of the edit was understood but has no effect. They are
+	// known as soon as the edit is made.
 	Warnings []string
 
 	apply func(*Doc) error
 }
 
-// EditError is an edit that does not apply, or whose result is no valid
-// config.
+// EditError is an edit that does not apply, or whose result is not a valid config.
 type EditError struct {
 	Label   string // the edit that is to blame; empty: the built-in template
 	Pointer string // RFC 6901 pointer of what it is about, "" for no one place
-	Problem string // what was found and what is wanted
+	Problem string // what was found and what was expected
 	Hint    string // something to try, "" for nothing
 	Err     error  // the cause, if there is one
 }
@@ -64,12 +63,17 @@ func shorten(label string) string {
 
 func (e *EditError) Unwrap() error { return e.Err }
 
-// ErrUnmapped is wrapped by the error for a user or group id of the process
-// that the config's own id mapping lacks.
+// reject is the error of an edit that cannot be made.
+func reject(label, format string, args ...any) (Edit, error) {
+	return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, args...)}
+}
+
+// ErrUnmapped is wrapped by the error for a user or group id of the process that the config's own
+// id mapping lacks.
 var ErrUnmapped = errors.New("the id is not in the mapping")
 
-// Blame puts the label of an edit on an error that has none yet. A *FileError stays
-// one: what cannot be read is nobody's edit.
+// Blame puts the label of an edit on an error that has none yet. A *FileError stays one: what
+// cannot be read is nobody's edit.
 func Blame(label string, err error) error {
 	if err == nil {
 		return nil
@@ -115,8 +119,8 @@ func (d *Doc) note(format string, args ...any) {
 	d.notes = append(d.notes, fmt.Sprintf(format, args...))
 }
 
-// NewEdit makes an edit whose label can be overwritten by the caller: errors
-// take the label that the edit has when it is applied.
+// NewEdit makes an edit whose label can be overwritten by the caller: errors take the label that
+// the edit has when it is applied.
 func NewEdit(label string, apply func(*Doc) error) Edit {
 	return Edit{Label: label, apply: apply}
 }
@@ -140,8 +144,8 @@ func Join(label string, edits ...Edit) Edit {
 	return e
 }
 
-// run applies one edit under its label.
-func (d *Doc) run(e Edit) error {
+// apply applies one edit under its label.
+func (d *Doc) apply(e Edit) error {
 	if e.apply == nil {
 		return nil
 	}

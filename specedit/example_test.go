@@ -11,8 +11,8 @@ import (
 	"ocibundle/specedit"
 )
 
-// A plan is a base and edits in order. Check says what is wrong with them before there is
-// a rootfs, Build makes the text of config.json.
+// A plan is a base and edits in order. Check says what is wrong with them before there is a rootfs,
+// Build makes the text of config.json.
 func ExamplePlan() {
 	env, err := specedit.Env("--env LANG=C.UTF-8", "LANG=C.UTF-8", nil)
 	if err != nil {
@@ -41,8 +41,8 @@ func ExamplePlan() {
 	// Output: [redis-server --bind 0.0.0.0] map[team:storage]
 }
 
-// Only the end of all edits is checked, and what is wrong with it is blamed on the edit
-// that brought it in, in the words of whoever typed it.
+// Only the end of all edits is checked, and what is wrong with it is blamed on the edit that
+// brought it in, in the words of whoever typed it.
 func ExamplePlan_Check() {
 	typo, err := specedit.Set("--set /process/argz=sh", "/process/argz", "sh")
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// ApplyPatch applies an RFC 6902 patch to any JSON text, without the checks
-// that only a config has to pass.
+// ApplyPatch applies an RFC 6902 patch to any JSON text, without the checks that only a config has
+// to pass.
 func ApplyPatch(doc, patch []byte) ([]byte, error) {
 	root, err := jsontree.Parse(doc, "")
 	if err != nil {
@@ -18,7 +18,7 @@ func ApplyPatch(doc, patch []byte) ([]byte, error) {
 		return nil, err
 	}
 	d := &Doc{Tree: jsontree.Tree{Root: root, Schema: specSchema{}}}
-	if err := d.run(e); err != nil {
+	if err := d.apply(e); err != nil {
 		return nil, err
 	}
 	return []byte(d.Root.Compact()), nil
@@ -32,7 +32,7 @@ func ApplyEdits(doc []byte, edits ...Edit) ([]byte, error) {
 	}
 	d := &Doc{Tree: jsontree.Tree{Root: root, Schema: specSchema{}}, users: noRootfs{}}
 	for _, e := range edits {
-		if err := d.run(e); err != nil {
+		if err := d.apply(e); err != nil {
 			return nil, err
 		}
 	}
@@ -46,7 +46,7 @@ func Equal(a, b []byte) bool {
 	return err1 == nil && err2 == nil && x.Equal(y)
 }
 
-// SameText tells whether two JSON texts are the same but for blanks.
+// SameText reports whether two JSON texts are the same but for blanks.
 func SameText(a, b []byte) bool {
 	x, err1 := jsontree.Parse(a, "")
 	y, err2 := jsontree.Parse(b, "")

@@ -43,7 +43,7 @@ func FuzzDocument(f *testing.F) {
 		if text, err := p.Build(nil); err == nil {
 			again := specedit.Plan{Base: text}
 			if same, err := again.Build(nil); err != nil || string(same) != string(text) {
-				t.Fatalf("%s is no config any more: %v", text, err)
+				t.Fatalf("%s is not a config any more: %v", text, err)
 			}
 		}
 	})

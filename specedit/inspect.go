@@ -16,9 +16,11 @@ import (
 type Finding struct {
 	// Code names the kind of finding; it does not change between versions.
 	Code string
-	// Pointer is the RFC 6901 pointer of the member of config.json that it is about, empty where it is about a file.
+	// Pointer is the RFC 6901 pointer of the member of config.json that it is about, empty where it
+	// is about a file.
 	Pointer string
-	// Path is the file that it is about: absolute in the container, or a name in the bundle. Empty for none.
+	// Path is the file that it is about: absolute in the container, or a name in the bundle. Empty
+	// for none.
 	Path string
 	// Message is a sentence about it, in lower case and without a full stop.
 	Message string
@@ -42,9 +44,9 @@ const (
 // maxFaults bounds what is said of a document that is wrong all over.
 const maxFaults = 100
 
-// Inspect says what in the text of a config.json would stop any container that it describes. Nothing is modernized or
-// changed on the way: it is what the runtime would read. The config is nil where the text is not one; every finding is
-// about a Pointer, the empty one for the whole text.
+// Inspect says what in the text of a config.json would stop any container that it describes.
+// Nothing is modernized or changed on the way: it is what the runtime would read. The config is nil
+// where the text is not one; every finding is about a Pointer, the empty one for the whole text.
 func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 	fault := func(code, pointer, message string) []Finding {
 		return []Finding{{Code: code, Pointer: pointer, Message: message}}
@@ -68,7 +70,7 @@ func Inspect(text []byte, host Host) (*specs.Spec, []Finding) {
 		found = append(found, Finding{Code: code, Pointer: e.Pointer, Message: e.Problem})
 	}
 	if len(found) == maxFaults {
-		found = append(found, Finding{Code: FindingSchema, Message: fmt.Sprintf("has more faults than the first %d, which are listed", maxFaults)})
+		found = append(found, Finding{Code: FindingSchema, Message: fmt.Sprintf("has more faults than the %d that are listed", maxFaults)})
 	}
 	var spec specs.Spec
 	if err := json.Unmarshal(root.Encode(), &spec); err != nil {
@@ -102,13 +104,13 @@ func inspect(spec *specs.Spec, d *Doc) (found []Finding) {
 				at = jsontree.Pointer("process", "user", "additionalGids", strconv.Itoa(i-2))
 			}
 			if id > 1<<31-1 && len(found) < maxFaults {
-				add(FindingUnmappedID, at, "is %d, and runtimes take ids up to %d", id, 1<<31-1)
+				add(FindingUnmappedID, at, "is %d: runtimes accept ids up to %d", id, 1<<31-1)
 			}
 		}
 	}
 	if !d.own("user") {
 		if d.host.Rootless && !d.has("user") {
-			add(FindingUserNamespace, "/linux/namespaces", "no user namespace is among them, and without one an ordinary user cannot start a container")
+			add(FindingUserNamespace, "/linux/namespaces", "an ordinary user cannot start a container without a user namespace")
 		}
 		return found
 	}
@@ -118,7 +120,7 @@ func inspect(spec *specs.Spec, d *Doc) (found []Finding) {
 	}{{"user", "/linux/uidMappings", spec.Linux.UIDMappings}, {"group", "/linux/gidMappings", spec.Linux.GIDMappings}} {
 		switch {
 		case len(m.maps) == 0:
-			add(FindingMapping, m.pointer, "is empty, and there is a user namespace")
+			add(FindingMapping, m.pointer, "is empty, but there is a user namespace")
 		case !slices.ContainsFunc(m.maps, func(m specs.LinuxIDMapping) bool { return contains(m, 0) }):
 			add(FindingMapping, m.pointer, "has no %s id 0 of the container, which every runtime needs", m.what)
 		}
@@ -132,7 +134,7 @@ func textOf(n *jsontree.Node) string {
 	return s
 }
 
-// has tells whether the document has a namespace of a type, its own or one that it joins.
+// has reports whether the document has a namespace of a type, its own or one that it joins.
 func (d *Doc) has(kind string) bool {
 	return slices.ContainsFunc(jsontree.Elements(d.Get("linux", "namespaces")), func(n *jsontree.Node) bool { return n.Member("type").Is(kind) })
 }

@@ -63,7 +63,8 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// A config may lack anything, or have something else in its place: what is left is looked at all the same.
+// A config may lack anything, or have something else in its place: what is left is looked at all
+// the same.
 func TestInspectMutilated(t *testing.T) {
 	host := Host{Rootless: true, HardLimits: map[string]uint64{"RLIMIT_NOFILE": 4}}
 	host.Mapping.UIDMaps = []user.IDMap{{ID: 0, ParentID: 1000, Count: 1}}

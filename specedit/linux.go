@@ -2,23 +2,25 @@ package specedit
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"ocibundle/specedit/jsontree"
 )
 
-// Namespace makes a namespace the container's own ("private"), leaves it the
-// host's ("host"), or joins the one at a path. A relative path is taken against
-// cwd. kind is the specification's name for the type.
+// Namespace makes a namespace the container's own ("private"), leaves it the host's ("host"), or
+// joins the one at a path. A relative path is taken against cwd. kind is the specification's name
+// for the type.
 //
-// As `docker run` does, sharing the host's IPC namespace shares its /dev/shm,
-// and sharing its UTS namespace leaves its host name alone.
+// As `docker run` does, sharing the host's IPC namespace shares its /dev/shm, and sharing its UTS
+// namespace leaves its host name alone.
 func Namespace(label string, kind specs.LinuxNamespaceType, value, cwd string) (Edit, error) {
 	name := string(kind)
 	if err := text("the value", value); err != nil {
@@ -104,43 +106,22 @@ func (d *Doc) restoreOwnMount(destination string) error {
 	return nil
 }
 
-// ParseSize reads a size as docker does: a number with an optional unit of b,
-// k, m, g, t or p (also kb, kib), in steps of 1024. The result is in bytes.
+// ParseSize reads a size as docker does: a number with an optional unit of b, k, m, g, t or p (also
+// kb, kib), in steps of 1024. The result is in bytes.
 func ParseSize(s string) (int64, error) {
-	bad := fmt.Errorf("%q is no size: a number with a unit is wanted, as 512m or 1.5g", s)
-	digits := strings.TrimRight(s, "bBiIkKmMgGtTpP ")
-	unit := strings.ToLower(strings.TrimSpace(s[len(digits):]))
-	exponent := 0
-	switch unit {
-	case "", "b":
-	default:
-		exponent = strings.IndexByte("kmgtp", unit[0]) + 1
-		if rest := unit[1:]; exponent == 0 || rest != "" && rest != "b" && rest != "ib" {
-			return 0, bad
-		}
+	n, err := units.RAMInBytes(s)
+	if err != nil || n < 0 { // beyond 64 bits, too
+		return 0, fmt.Errorf("%q is not a size: expected a number with a unit, as 512m or 1.5g", s)
 	}
-	if strings.Trim(digits, "0123456789.") != "" || strings.Count(digits, ".") > 1 {
-		return 0, bad
-	}
-	n, ok := new(big.Rat).SetString(digits)
-	if !ok {
-		return 0, bad
-	}
-	n.Mul(n, new(big.Rat).SetInt(new(big.Int).Lsh(big.NewInt(1), uint(10*exponent))))
-	whole := new(big.Int).Quo(n.Num(), n.Denom())
-	if !whole.IsInt64() {
-		return 0, bad
-	}
-	return whole.Int64(), nil
+	return n, nil
 }
 
-// Memory limits the memory, in bytes or with a unit. As `docker run` does,
-// memory and swap together are limited to twice that where MemorySwap says
-// nothing else.
+// Memory limits the memory, in bytes or with a unit. As `docker run` does, memory and swap together
+// are limited to twice that where MemorySwap says nothing else.
 func Memory(label, value string) (Edit, error) {
 	n, err := ParseSize(value)
 	if err == nil && n < 6<<20 {
-		err = fmt.Errorf("%q is too little: a container needs 6m", value)
+		err = fmt.Errorf("%q is too little: a container needs at least 6m", value)
 	}
 	if err != nil {
 		return Edit{}, Blame(label, err)
@@ -153,8 +134,8 @@ func Memory(label, value string) (Edit, error) {
 	}), nil
 }
 
-// MemorySwap limits memory and swap together. -1 is no limit; 0 says nothing
-// about swap at all, for kernels that do not account for it.
+// MemorySwap limits memory and swap together. -1 is no limit; 0 says nothing about swap at all, for
+// kernels that do not account for it.
 func MemorySwap(label, value string) (Edit, error) {
 	n := int64(-1)
 	if value != "-1" {
@@ -180,13 +161,13 @@ const cpuPeriod = 100000
 func CPUs(label, value string) (Edit, error) {
 	n, ok := new(big.Rat).SetString(value)
 	if !ok || strings.Trim(value, "0123456789.") != "" || n.Sign() <= 0 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of CPUs: 0.01 or more is wanted, as 1.5", value)}
+		return reject(label, "%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)
 	}
 	n.Mul(n, big.NewRat(cpuPeriod, 1))
 	quota := new(big.Int).Quo(n.Num(), n.Denom())
 	// The kernel takes no quota below a millisecond.
 	if !quota.IsInt64() || quota.Int64() < 1000 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of CPUs: 0.01 or more is wanted, as 1.5", value)}
+		return reject(label, "%q is not a number of CPUs: expected 0.01 or more, as 1.5", value)
 	}
 	return NewEdit(label, func(d *Doc) error {
 		if err := d.Put(quota.Int64(), "linux", "resources", "cpu", "quota"); err != nil {
@@ -200,7 +181,7 @@ func CPUs(label, value string) (Edit, error) {
 func CPUShares(label, value string) (Edit, error) {
 	n, err := strconv.ParseUint(value, 10, 63)
 	if err != nil || n == 1 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no weight: a whole number from 2 is wanted, or 0 for the default", value)}
+		return reject(label, "%q is not a weight: expected a whole number from 2, or 0 for the default", value)
 	}
 	return NewEdit(label, func(d *Doc) error {
 		if n == 0 {
@@ -221,7 +202,7 @@ func CPUSetCPUs(label, value string) (Edit, error) {
 			b, err = strconv.ParseUint(last, 10, 16)
 		}
 		if err != nil || b < a {
-			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no list of CPUs: numbers and ranges are wanted, as 0-3,7", value)}
+			return reject(label, "%q is not a list of CPUs: expected numbers and ranges, as 0-3,7", value)
 		}
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(value, "linux", "resources", "cpu", "cpus") }), nil
@@ -231,7 +212,7 @@ func CPUSetCPUs(label, value string) (Edit, error) {
 func PidsLimit(label, value string) (Edit, error) {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < -1 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number of processes: a whole number is wanted, or -1 for no limit", value)}
+		return reject(label, "%q is not a number of processes: expected a whole number, or -1 for no limit", value)
 	}
 	if n == 0 {
 		n = -1
@@ -239,8 +220,8 @@ func PidsLimit(label, value string) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error { return d.Put(n, "linux", "resources", "pids", "limit") }), nil
 }
 
-// namespaced are the kernel parameters outside of net.* that a container can
-// have of its own (sysctl(8), namespaces(7)), with the namespace it takes.
+// namespaced are the kernel parameters outside of net.* that a container can have of its own
+// (sysctl(8), namespaces(7)), with the namespace it takes.
 var namespaced = map[string]specs.LinuxNamespaceType{
 	"kernel.msgmax": specs.IPCNamespace, "kernel.msgmnb": specs.IPCNamespace, "kernel.msgmni": specs.IPCNamespace,
 	"kernel.sem": specs.IPCNamespace, "kernel.shmall": specs.IPCNamespace, "kernel.shmmax": specs.IPCNamespace,
@@ -252,7 +233,7 @@ var namespaced = map[string]specs.LinuxNamespaceType{
 func Sysctl(label, arg string) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if !ok || k == "" || v == "" {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no kernel parameter: KEY=VALUE is wanted", arg)}
+		return reject(label, "%q is not a kernel parameter: expected KEY=VALUE", arg)
 	}
 	if err := text("the parameter", arg); err != nil {
 		return Edit{}, Blame(label, err)
@@ -262,20 +243,11 @@ func Sysctl(label, arg string) (Edit, error) {
 		k = strings.NewReplacer("/", ".", ".", "/").Replace(k)
 	}
 	if namespaced[k] == "" && !strings.HasPrefix(k, "net.") && !strings.HasPrefix(k, "fs.mqueue.") {
-		e := &EditError{Label: label, Problem: fmt.Sprintf("%s has no value of its own in a container: only net.*, fs.mqueue.* and the kernel.* parameters of System V IPC have", k)}
-		if s := jsontree.Nearest(k, SortedKeys(namespaced)); s != "" {
-			e.Problem += fmt.Sprintf(": did you mean %s?", s)
-		}
-		return Edit{}, e
+		return reject(label, "%s has no value of its own in a container: only net.*, fs.mqueue.* and the kernel.* parameters of System V IPC have%s",
+			k, suggest(k, SortedKeys(namespaced)))
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(v, "linux", "sysctl", k) }), nil
 }
 
-func SortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+// SortedKeys are the keys of a map, in order.
+func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

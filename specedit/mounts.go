@@ -1,6 +1,7 @@
 package specedit
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"path"
@@ -14,8 +15,8 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// PutMount adds a mount, in the place of one with the same destination. A new
-// one goes before the mounts below it, which it would hide.
+// PutMount adds a mount, in the place of one with the same destination. A new one goes before the
+// mounts below it, which it would hide.
 func (d *Doc) PutMount(m specs.Mount) error {
 	mounts, err := d.Array("mounts")
 	if err != nil {
@@ -55,7 +56,7 @@ func MountDestination(dst string) (string, error) {
 		return "", err
 	}
 	if !path.IsAbs(dst) {
-		return "", &EditError{Problem: fmt.Sprintf("the destination %q is no absolute path in the container", dst)}
+		return "", &EditError{Problem: fmt.Sprintf("the destination %q is not an absolute path in the container", dst)}
 	}
 	if path.Clean(dst) == "/" {
 		return "", &EditError{Problem: "nothing can be mounted over the root of the container"}
@@ -80,8 +81,8 @@ func source(src, cwd string) (string, error) {
 	return filepath.Join(cwd, src), nil
 }
 
-// propagations are the ways mounts spread through a bind mount
-// (mount_namespaces(7)), as docker names them.
+// propagations are the ways mounts spread through a bind mount (mount_namespaces(7)), as docker
+// names them.
 var propagations = []string{"rprivate", "private", "rshared", "shared", "rslave", "slave"}
 
 func noVolumes(label, name string) error {
@@ -92,16 +93,16 @@ func noVolumes(label, name string) error {
 	}
 }
 
-// Volume is `docker run --volume SRC:DST[:OPTIONS]` for a directory or file of
-// the host. A relative SRC starts with "." and is taken against cwd.
+// Volume is `docker run --volume SRC:DST[:OPTIONS]` for a directory or file of the host. A relative
+// SRC starts with "." and is taken against cwd.
 func Volume(label, arg, cwd string) (Edit, error) {
 	parts := strings.Split(arg, ":")
 	if len(parts) == 1 {
 		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is an anonymous volume, which only an engine has", arg),
-			Hint: "SRC:DST binds a directory of the host; --tmpfs DST makes an empty one in memory"}
+			Hint: "SRC:DST binds a directory of the host; a tmpfs is an empty one in memory"}
 	}
 	if len(parts) > 3 || slices.Contains(parts[:2], "") {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no mount: SRC:DST[:OPTIONS] is wanted", arg)}
+		return reject(label, "%q is not a mount: expected SRC:DST[:OPTIONS]", arg)
 	}
 	if !strings.HasPrefix(parts[0], "/") && !strings.HasPrefix(parts[0], ".") {
 		if !strings.Contains(parts[0], "/") {
@@ -118,188 +119,189 @@ func Volume(label, arg, cwd string) (Edit, error) {
 	if err != nil {
 		return Edit{}, Blame(label, err)
 	}
-	options := []string{"rbind"}
-	propagation := "rprivate"
-	var warnings, seen []string
+	var words []string
 	if len(parts) == 3 {
-		for o := range strings.SplitSeq(parts[2], ",") {
-			class := o
-			switch {
-			case o == "ro" || o == "rw":
-				class = "ro and rw"
-				if o == "ro" {
-					options = append(options, "ro")
-				}
-			case o == "z" || o == "Z":
-				class = "z and Z"
-				warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: no SELinux labels are changed here", label, o))
-			case slices.Contains(propagations, o):
-				class = "propagations"
-				propagation = o
-			case o == "cached" || o == "delegated" || o == "consistent":
-				class = "consistencies"
-				warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: it means nothing on Linux", label, o))
-			case o == "nocopy":
-				return Edit{}, &EditError{Label: label, Problem: "nocopy is for volumes, this is a bind mount, which copies nothing"}
-			case o == "idmap":
-				return Edit{}, &EditError{Label: label, Problem: "idmap is not for every runtime",
-					Hint: fmt.Sprintf("crun and runc 1.2 take it: --add '/mounts/[destination=%s]/options/-=idmap', behind -v", parts[1])}
-			default:
-				problem := fmt.Sprintf("%q is no option of a bind mount", o)
-				if s := jsontree.Nearest(o, append([]string{"ro", "rw"}, propagations...)); s != "" {
-					problem += fmt.Sprintf(": did you mean %q?", s)
-				}
-				return Edit{}, &EditError{Label: label, Problem: problem}
-			}
-			if slices.Contains(seen, class) {
-				return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("more than one of the %s", class)}
-			}
-			seen = append(seen, class)
-		}
+		words = strings.Split(parts[2], ",")
 	}
-	return mountEdit(label, specs.Mount{Destination: dst, Type: "bind", Source: src, Options: append(options, propagation)}, warnings...), nil
+	options, warnings, err := volumeOptions(label, dst, words)
+	if err != nil {
+		return Edit{}, err
+	}
+	return mountEdit(label, specs.Mount{Destination: dst, Type: "bind", Source: src, Options: options}, warnings...), nil
 }
 
-// mountFields reads the comma-separated fields of a --mount: key, value, and
-// whether there was a value.
-func mountFields(arg string) ([][3]string, error) {
+// volumeOptions turns the OPTIONS of a --volume into those of a bind mount.
+func volumeOptions(label, destination string, words []string) (options, warnings []string, err error) {
+	options = []string{"rbind"}
+	propagation := "rprivate"
+	var seen []string
+	fail := func(format string, args ...any) ([]string, []string, error) {
+		_, err := reject(label, format, args...)
+		return nil, nil, err
+	}
+	for _, o := range words {
+		class := o
+		switch {
+		case o == "ro" || o == "rw":
+			class = "ro and rw"
+			if o == "ro" {
+				options = append(options, "ro")
+			}
+		case o == "z" || o == "Z":
+			class = "z and Z"
+			warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: no SELinux labels are changed here", label, o))
+		case slices.Contains(propagations, o):
+			class = "propagations"
+			propagation = o
+		case o == "cached" || o == "delegated" || o == "consistent":
+			class = "consistencies"
+			warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: it means nothing on Linux", label, o))
+		case o == "nocopy":
+			return fail("nocopy is for volumes, this is a bind mount, which copies nothing")
+		case o == "idmap":
+			return nil, nil, &EditError{Label: label, Problem: "idmap is not for every runtime",
+				Hint: fmt.Sprintf("crun and runc 1.2 take it, added at /mounts/[destination=%s]/options/-", destination)}
+		default:
+			return fail("%q is not an option of a bind mount%s", o, suggest(o, append([]string{"ro", "rw"}, propagations...)))
+		}
+		if slices.Contains(seen, class) {
+			return fail("more than one of the %s", class)
+		}
+		seen = append(seen, class)
+	}
+	return append(options, propagation), warnings, nil
+}
+
+// mountFields is what the fields of a --mount say.
+type mountFields struct {
+	kind, src, dst, propagation, size, mode string
+
+	readOnly, flat, haveSource bool
+
+	only     map[string]string // field -> the kind of mount that has it
+	warnings []string
+}
+
+// Mount is `docker run --mount`: comma-separated KEY=VALUE fields of a bind mount or a tmpfs.
+func Mount(label, arg, cwd string) (Edit, error) {
 	fields, err := csv.NewReader(strings.NewReader(arg)).Read()
 	if err != nil {
-		return nil, fmt.Errorf("read the comma-separated fields: %w", err)
+		return Edit{}, Blame(label, fmt.Errorf("read the comma-separated fields: %w", err))
 	}
-	var out [][3]string
+	m := mountFields{only: map[string]string{}}
 	for _, f := range fields {
-		k, v, ok := strings.Cut(f, "=")
-		out = append(out, [3]string{strings.ToLower(k), v, strconv.FormatBool(ok)})
-	}
-	return out, nil
-}
-
-// Mount is `docker run --mount`: comma-separated KEY=VALUE fields of a bind
-// mount or a tmpfs.
-func Mount(label, arg, cwd string) (Edit, error) {
-	fail := func(format string, a ...any) (Edit, error) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
-	}
-	fields, err := mountFields(arg)
-	if err != nil {
-		return Edit{}, Blame(label, err)
-	}
-	var kind, src, dst, propagation, size, mode string
-	var readOnly, flat, haveSource bool
-	var warnings []string
-	forKind := map[string]string{} // field -> the kind of mount it is for
-	for _, f := range fields {
-		k, v, valued := f[0], f[1], f[2] == "true"
-		needValue := true
-		var err error
-		switch k {
-		case "type":
-			kind = strings.ToLower(v)
-		case "source", "src":
-			src, haveSource = v, true
-		case "destination", "dst", "target":
-			if dst, err = MountDestination(v); err != nil {
-				return Edit{}, Blame(label, err)
-			}
-		case "readonly", "ro":
-			needValue = false
-			readOnly, err = fieldBool(v, valued)
-		case "bind-propagation":
-			propagation, forKind[k] = v, "bind"
-			if !slices.Contains(propagations, v) {
-				return fail("%q is no propagation: %s are", v, strings.Join(propagations, ", "))
-			}
-		case "bind-nonrecursive":
-			needValue = false
-			flat, err = fieldBool(v, valued)
-			forKind[k] = "bind"
-		case "bind-recursive":
-			forKind[k] = "bind"
-			switch v {
-			case "enabled", "writable":
-			case "disabled":
-				flat = true
-			default:
-				return fail("bind-recursive=%s is not supported: enabled, disabled and writable are", v)
-			}
-		case "tmpfs-size":
-			var n int64
-			if n, err = ParseSize(v); err == nil {
-				size, forKind[k] = strconv.FormatInt(n, 10), "tmpfs"
-			}
-		case "tmpfs-mode":
-			if _, err = strconv.ParseUint(v, 8, 12); err != nil {
-				return fail("%q is no mode: octal digits are wanted, as 1777", v)
-			}
-			mode, forKind[k] = v, "tmpfs"
-		case "consistency":
-			warnings = append(warnings, fmt.Sprintf("`%s`: consistency is ignored: it means nothing on Linux", label))
-		default:
-			if strings.HasPrefix(k, "volume-") || strings.HasPrefix(k, "image-") {
-				return fail("%s is for mounts that only an engine has", k)
-			}
-			problem := fmt.Sprintf("%q is no field of a mount", k)
-			if s := jsontree.Nearest(k, []string{"type", "source", "src", "destination", "dst", "target", "readonly", "ro",
-				"bind-propagation", "bind-recursive", "tmpfs-size", "tmpfs-mode"}); s != "" {
-				problem += fmt.Sprintf(": did you mean %q?", s)
-			}
-			return fail("%s", problem)
-		}
-		if err != nil {
-			return fail("%s: %v", k, err)
-		}
-		if needValue && (!valued || v == "") {
-			return fail("the field %s needs a value", k)
+		key, value, valued := strings.Cut(f, "=")
+		if err := m.field(label, strings.ToLower(key), value, valued); err != nil {
+			return Edit{}, Blame(label, err)
 		}
 	}
-	for k, want := range forKind {
-		if kind == "bind" && want == "tmpfs" || kind == "tmpfs" && want == "bind" {
-			return fail("%s is for type=%s, this is type=%s", k, want, kind)
+	for key, kind := range m.only {
+		if m.kind != kind && (m.kind == "bind" || m.kind == "tmpfs") {
+			return reject(label, "%s is for type=%s, this is type=%s", key, kind, m.kind)
 		}
 	}
-	switch kind {
-	case "bind":
-	case "tmpfs":
-		if haveSource {
-			return fail("a tmpfs has no source")
-		}
+	switch m.kind {
+	case "bind", "tmpfs":
 	case "", "volume":
 		return Edit{}, &EditError{Label: label, Problem: "a mount without type=bind or type=tmpfs is a volume, which only an engine has",
 			Hint: "type=bind,src=DIR,dst=PATH binds a directory of the host"}
 	default:
-		return fail("type=%s is not supported: bind and tmpfs are", kind)
+		return reject(label, "type=%s is not supported: bind and tmpfs are", m.kind)
 	}
-	if dst == "" {
-		return fail("the destination is missing: dst=PATH")
+	switch {
+	case m.kind == "tmpfs" && m.haveSource:
+		return reject(label, "a tmpfs has no source")
+	case m.dst == "":
+		return reject(label, "the destination is missing: dst=PATH")
+	case m.kind == "bind":
+		if m.src, err = source(m.src, cwd); err != nil {
+			return Edit{}, Blame(label, err)
+		}
 	}
-	if kind == "tmpfs" {
+	return mountEdit(label, m.mount(), m.warnings...), nil
+}
+
+// field reads one field.
+func (m *mountFields) field(label, key, value string, valued bool) (err error) {
+	fail := func(format string, args ...any) error { return &EditError{Problem: fmt.Sprintf(format, args...)} }
+	isSwitch := false
+	switch key {
+	case "type":
+		m.kind = strings.ToLower(value)
+	case "source", "src":
+		m.src, m.haveSource = value, true
+	case "destination", "dst", "target":
+		if m.dst, err = MountDestination(value); err != nil {
+			return err
+		}
+	case "readonly", "ro":
+		isSwitch = true
+		m.readOnly, err = fieldBool(value, valued)
+	case "bind-propagation":
+		m.propagation, m.only[key] = value, "bind"
+		if !slices.Contains(propagations, value) {
+			return fail("%q is not a propagation: expected one of %s", value, strings.Join(propagations, ", "))
+		}
+	case "bind-nonrecursive":
+		isSwitch = true
+		m.only[key] = "bind"
+		m.flat, err = fieldBool(value, valued)
+	case "bind-recursive":
+		m.only[key] = "bind"
+		if !slices.Contains([]string{"enabled", "writable", "disabled"}, value) {
+			return fail("bind-recursive=%s is not supported: enabled, disabled and writable are", value)
+		}
+		m.flat = m.flat || value == "disabled"
+	case "tmpfs-size":
+		var n int64
+		n, err = ParseSize(value)
+		m.size, m.only[key] = strconv.FormatInt(n, 10), "tmpfs"
+	case "tmpfs-mode":
+		if _, err := strconv.ParseUint(value, 8, 12); err != nil {
+			return fail("%q is not a mode: expected octal digits, as 1777", value)
+		}
+		m.mode, m.only[key] = value, "tmpfs"
+	case "consistency":
+		m.warnings = append(m.warnings, fmt.Sprintf("`%s`: consistency is ignored: it means nothing on Linux", label))
+	default:
+		if strings.HasPrefix(key, "volume-") || strings.HasPrefix(key, "image-") {
+			return fail("%s is for mounts that only an engine has", key)
+		}
+		return fail("%q is not a field of a mount%s", key, suggest(key, []string{"type", "source", "src", "destination", "dst", "target",
+			"readonly", "ro", "bind-propagation", "bind-recursive", "tmpfs-size", "tmpfs-mode"}))
+	}
+	switch {
+	case err != nil:
+		return fail("%s: %v", key, err)
+	case !isSwitch && value == "":
+		return fail("the field %s needs a value", key)
+	}
+	return nil
+}
+
+// mount is the mount of the runtime specification.
+func (m *mountFields) mount() specs.Mount {
+	if m.kind == "tmpfs" {
 		options := []string{"noexec", "nosuid", "nodev", "rprivate"}
-		if readOnly {
+		if m.readOnly {
 			options = append(options, "ro")
 		}
-		if mode != "" {
-			options = append(options, "mode="+mode)
+		if m.mode != "" {
+			options = append(options, "mode="+m.mode)
 		}
-		if size != "" {
-			options = append(options, "size="+size)
+		if m.size != "" {
+			options = append(options, "size="+m.size)
 		}
-		return mountEdit(label, specs.Mount{Destination: dst, Type: "tmpfs", Source: "tmpfs", Options: options}, warnings...), nil
-	}
-	if src, err = source(src, cwd); err != nil {
-		return Edit{}, Blame(label, err)
+		return specs.Mount{Destination: m.dst, Type: "tmpfs", Source: "tmpfs", Options: options}
 	}
 	options := []string{"rbind"}
-	if flat {
+	if m.flat {
 		options = []string{"bind"}
 	}
-	if readOnly {
+	if m.readOnly {
 		options = append(options, "ro")
 	}
-	if propagation == "" {
-		propagation = "rprivate"
-	}
-	return mountEdit(label, specs.Mount{Destination: dst, Type: "bind", Source: src, Options: append(options, propagation)}, warnings...), nil
+	return specs.Mount{Destination: m.dst, Type: "bind", Source: m.src, Options: append(options, cmp.Or(m.propagation, "rprivate"))}
 }
 
 func fieldBool(v string, valued bool) (bool, error) {
@@ -323,8 +325,7 @@ var tmpfsOpposites = map[string]string{
 // tmpfsValues are the mount options of tmpfs(5) that have a value.
 var tmpfsValues = []string{"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"}
 
-// Tmpfs is `docker run --tmpfs DST[:OPTIONS]`, with docker's defaults of
-// noexec, nosuid and nodev.
+// Tmpfs is `docker run --tmpfs DST[:OPTIONS]`, with docker's defaults of noexec, nosuid and nodev.
 func Tmpfs(label, arg string) (Edit, error) {
 	dst, extra, _ := strings.Cut(arg, ":")
 	dst, err := MountDestination(dst)
@@ -345,23 +346,18 @@ func Tmpfs(label, arg string) (Edit, error) {
 		case !valued && tmpfsOpposites[o] != "":
 			options = slices.DeleteFunc(options, func(x string) bool { return x == o || x == tmpfsOpposites[o] })
 		default:
-			problem := fmt.Sprintf("%q is no option of a tmpfs", o)
-			if s := jsontree.Nearest(k, append(SortedKeys(tmpfsOpposites), tmpfsValues...)); s != "" {
-				problem += fmt.Sprintf(": did you mean %q?", s)
-			}
-			return Edit{}, &EditError{Label: label, Problem: problem}
+			return reject(label, "%q is not an option of a tmpfs%s", o, suggest(k, append(SortedKeys(tmpfsOpposites), tmpfsValues...)))
 		}
 		options = append(options, o)
 	}
 	return mountEdit(label, specs.Mount{Destination: dst, Type: "tmpfs", Source: "tmpfs", Options: options}), nil
 }
 
-// ShmSize sets the size of the container's /dev/shm, which is made if it has
-// none of its own.
+// ShmSize sets the size of the container's /dev/shm, which is made if it has none of its own.
 func ShmSize(label, value string) (Edit, error) {
 	n, err := ParseSize(value)
 	if err == nil && n <= 0 {
-		err = fmt.Errorf("%q is no size of a /dev/shm", value)
+		err = fmt.Errorf("%q is not a size of a /dev/shm", value)
 	}
 	if err != nil {
 		return Edit{}, Blame(label, err)

@@ -11,9 +11,9 @@ type Resolver struct {
 	Servers, Search, Options []string
 }
 
-// Names are a container's own settings to resolve names with, as docker run --dns and
-// --add-host make them. The engine keeps them in files of its own, which it mounts over
-// the empty ones of the rootfs.
+// Names are a container's own settings to resolve names with, as docker run --dns and --add-host
+// make them. The engine keeps them in files of its own, which it mounts over the empty ones of the
+// rootfs.
 type Names struct {
 	Resolver
 	// Hosts are lines of hosts(5).
@@ -22,8 +22,8 @@ type Names struct {
 	Time time.Time
 }
 
-// SetNames makes the edit that gives a container these settings. With [ResolvAuto] they
-// become files of the rootfs, see [Plan.Files].
+// SetNames makes the edit that gives a container these settings. With [ResolvAuto] they become
+// files of the rootfs, see [Plan.Files].
 func SetNames(label string, n Names) Edit {
 	return NewEdit(label, func(d *Doc) error {
 		d.names = n
@@ -69,8 +69,8 @@ func (d *Doc) noteLost(says []string, why string) {
 	}
 }
 
-// resolvConf is the file for the settings, nil where there are none. What they leave
-// open is the host's, as with Docker.
+// resolvConf is the file for the settings, nil where there are none. What they leave open is the
+// host's, as with Docker.
 func (n *Names) resolvConf(host Resolver) *File {
 	if len(n.resolverSettings()) == 0 {
 		return nil
@@ -98,8 +98,8 @@ func (n *Names) resolvConf(host Resolver) *File {
 const localNames = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
 	"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
 
-// hostsFile is the file for the settings, nil where there are none. In the host's
-// network the host's own comes first, as with Docker.
+// hostsFile is the file for the settings, nil where there are none. In the host's network the
+// host's own comes first, as with Docker.
 func (d *Doc) hostsFile() *File {
 	if len(d.names.Hosts) == 0 {
 		return nil

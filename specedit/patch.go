@@ -6,10 +6,9 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// The operations of RFC 6902 are done on the tree itself, not by a library
-// over JSON text: selectors, the blame for what an edit wrote, and errors that
-// name what is there all need the walk anyway. A library is the oracle in the
-// tests, which also name where it departs from the RFC.
+// The operations of RFC 6902 are done on the tree itself, not by a library over JSON text:
+// selectors, the blame for what an edit wrote, and errors that name what is there all need the walk
+// anyway. A library is the oracle in the tests, which also name where it departs from the RFC.
 
 // Add is the "add" operation of RFC 6902, section 4.1.
 func Add(label, pointer, value string) (Edit, error) {
@@ -41,8 +40,8 @@ func Move(label, from, pointer string) (Edit, error) {
 	return opEdit(label, jsontree.Operation{Op: "move", From: from, Path: pointer})
 }
 
-// Set adds or replaces a value and creates the parents that are missing:
-// arrays where the specification has an array, objects elsewhere.
+// Set adds or replaces a value and creates the parents that are missing: arrays where the
+// specification has an array, objects elsewhere.
 func Set(label, pointer, value string) (Edit, error) {
 	if _, err := jsontree.Split(pointer); err != nil {
 		return Edit{}, Blame(label, err)
@@ -51,8 +50,7 @@ func Set(label, pointer, value string) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error { return d.Set(pointer, v.Clone(d.By)) }), nil
 }
 
-// valueOf reads the VALUE of a flag: JSON where it parses as JSON, else a
-// string.
+// valueOf reads the VALUE of a flag: JSON where it parses as JSON, else a string.
 func valueOf(text string) *jsontree.Node {
 	if n, err := jsontree.Parse([]byte(text), ""); err == nil {
 		return n
@@ -97,10 +95,9 @@ func MergePatch(label string, patch []byte) (Edit, error) {
 	}), nil
 }
 
-// Diff is the RFC 6902 patch that makes b out of a, both JSON texts. Objects are
-// changed member by member. So are arrays, around the longest run of elements
-// that stay; a list of words, such as the options of a mount, is replaced where
-// that is shorter to write.
+// Diff is the RFC 6902 patch that makes b out of a, both JSON texts. Objects are changed member by
+// member. So are arrays, around the longest run of elements that stay; a list of words, such as the
+// options of a mount, is replaced where that is shorter to write.
 func Diff(a, b []byte) ([]byte, error) {
 	from, err := jsontree.Parse(a, "")
 	if err != nil {

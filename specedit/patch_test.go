@@ -15,9 +15,8 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// patchCases are the examples of RFC 6902's appendix A and what the public
-// json-patch-tests collection asks, told in this table's own words. An empty
-// want is an error.
+// patchCases are the examples of RFC 6902's appendix A and what the public json-patch-tests
+// collection asks, told in this table's own words. An empty want is an error.
 var patchCases = []struct{ name, doc, patch, want string }{
 	// RFC 6902, appendix A.
 	{"A.1 add a member", `{"foo":"bar"}`, `[{"op":"add","path":"/baz","value":"qux"}]`, `{"foo":"bar","baz":"qux"}`},
@@ -35,7 +34,7 @@ var patchCases = []struct{ name, doc, patch, want string }{
 	{"A.12 add below nothing", `{"foo":"bar"}`, `[{"op":"add","path":"/baz/bat","value":"qux"}]`, ``},
 	{"A.13 op given twice", `{"foo":"bar"}`, `[{"op":"add","path":"/baz","value":"qux","op":"remove"}]`, ``},
 	{"A.14 escapes", `{"/":9,"~1":10}`, `[{"op":"test","path":"/~01","value":10}]`, `{"/":9,"~1":10}`},
-	{"A.15 a number is no string", `{"/":9,"~1":10}`, `[{"op":"test","path":"/~01","value":"10"}]`, ``},
+	{"A.15 a number is not a string", `{"/":9,"~1":10}`, `[{"op":"test","path":"/~01","value":"10"}]`, ``},
 	{"A.16 add an array", `{"foo":["bar"]}`, `[{"op":"add","path":"/foo/-","value":["abc","def"]}]`, `{"foo":["bar",["abc","def"]]}`},
 
 	// What json-patch-tests adds.
@@ -60,13 +59,13 @@ var patchCases = []struct{ name, doc, patch, want string }{
 	{"values true, false, null", `{}`, `[{"op":"add","path":"/t","value":true},{"op":"add","path":"/f","value":false},{"op":"add","path":"/n","value":null}]`, `{"t":true,"f":false,"n":null}`},
 	{"0 is a name too", `{"a":1}`, `[{"op":"add","path":"/0","value":"b"}]`, `{"a":1,"0":"b"}`},
 	{"1e0 is a name", `{"1e0":"a"}`, `[{"op":"test","path":"/1e0","value":"a"}]`, `{"1e0":"a"}`},
-	{"1e0 is no index: test", `["a","b"]`, `[{"op":"test","path":"/1e0","value":"b"}]`, ``},
-	{"1e0 is no index: add", `["a","b"]`, `[{"op":"add","path":"/1e0","value":"c"}]`, ``},
-	{"1e0 is no index: remove", `[1,2]`, `[{"op":"remove","path":"/1e0"}]`, ``},
-	{"1e0 is no index: replace", `[1,2]`, `[{"op":"replace","path":"/1e0","value":3}]`, ``},
-	{"1e0 is no index: copy", `{"a":[1,2]}`, `[{"op":"copy","from":"/a/1e0","path":"/b"}]`, ``},
-	{"1e0 is no index: move", `{"a":[1,2]}`, `[{"op":"move","from":"/a/1e0","path":"/b"}]`, ``},
-	{"a name is no index", `["a"]`, `[{"op":"add","path":"/bar","value":42}]`, ``},
+	{"1e0 is not an index: test", `["a","b"]`, `[{"op":"test","path":"/1e0","value":"b"}]`, ``},
+	{"1e0 is not an index: add", `["a","b"]`, `[{"op":"add","path":"/1e0","value":"c"}]`, ``},
+	{"1e0 is not an index: remove", `[1,2]`, `[{"op":"remove","path":"/1e0"}]`, ``},
+	{"1e0 is not an index: replace", `[1,2]`, `[{"op":"replace","path":"/1e0","value":3}]`, ``},
+	{"1e0 is not an index: copy", `{"a":[1,2]}`, `[{"op":"copy","from":"/a/1e0","path":"/b"}]`, ``},
+	{"1e0 is not an index: move", `{"a":[1,2]}`, `[{"op":"move","from":"/a/1e0","path":"/b"}]`, ``},
+	{"a name is not an index", `["a"]`, `[{"op":"add","path":"/bar","value":42}]`, ``},
 	{"leading zero, 00", `["a","b"]`, `[{"op":"test","path":"/00","value":"a"}]`, ``},
 	{"leading zero, 01", `["a","b"]`, `[{"op":"test","path":"/01","value":"b"}]`, ``},
 	{"replace in an array", `["a","b"]`, `[{"op":"replace","path":"/1","value":["c","d"]}]`, `["a",["c","d"]]`},
@@ -111,13 +110,13 @@ var patchCases = []struct{ name, doc, patch, want string }{
 	{"no from for move", `{"a":1}`, `[{"op":"move","path":""}]`, ``},
 	{"from nowhere", `{"a":1}`, `[{"op":"copy","from":"/b","path":"/c"}]`, ``},
 	{"no path", `{"a":1}`, `[{"op":"add","value":1}]`, ``},
-	{"path is no string", `{"a":1}`, `[{"op":"add","path":null,"value":1}]`, ``},
-	{"path is no pointer", `{"a":1}`, `[{"op":"add","path":"a","value":1}]`, ``},
+	{"path is not a string", `{"a":1}`, `[{"op":"add","path":null,"value":1}]`, ``},
+	{"path is not a pointer", `{"a":1}`, `[{"op":"add","path":"a","value":1}]`, ``},
 	{"tilde without 0 or 1", `{"a~2":1}`, `[{"op":"remove","path":"/a~2"}]`, ``},
 	{"no op", `{"a":1}`, `[{"path":"/a","value":1}]`, ``},
 	{"unknown op", `{"a":1}`, `[{"op":"spam","path":"/a","value":1}]`, ``},
-	{"operation is no object", `{"a":1}`, `["remove"]`, ``},
-	{"patch is no array", `{"a":1}`, `{"op":"remove","path":"/a"}`, ``},
+	{"operation is not an object", `{"a":1}`, `["remove"]`, ``},
+	{"patch is not an array", `{"a":1}`, `{"op":"remove","path":"/a"}`, ``},
 	{"all or nothing", `{"a":1}`, `[{"op":"remove","path":"/a"},{"op":"test","path":"/b","value":1}]`, ``},
 	{"below a scalar", `{"a":1}`, `[{"op":"add","path":"/a/b","value":1}]`, ``},
 
@@ -154,9 +153,9 @@ func TestPatch(t *testing.T) {
 	}
 }
 
-// departures are what the library that serves as the oracle below does
-// otherwise than RFC 6902, which is why it is the oracle and not the engine.
-// The test holds it to them, so that the note is dropped when it is mended.
+// departures are what the library that serves as the oracle below does otherwise than RFC 6902,
+// which is why it is the oracle and not the engine. The test holds it to them, so that the note is
+// dropped when it is mended.
 func TestOracleDepartures(t *testing.T) {
 	for _, c := range []struct{ name, doc, patch string }{
 		{"an index with a leading zero", `["a","b"]`, `[{"op":"test","path":"/01","value":"b"}]`},
@@ -220,8 +219,8 @@ func TestPatchOracle(t *testing.T) {
 			switch op["op"] {
 			case "move", "copy":
 				op["from"] = pointer()
-				// The library moves a value into itself and loses it, and takes
-				// the place of a value that moves onto itself.
+				// The library moves a value into itself and loses it, and takes the place of a
+				// value that moves onto itself.
 				if from := op["from"].(string); op["path"] == from || strings.HasPrefix(op["path"].(string), from+"/") {
 					op["op"] = "copy"
 				}

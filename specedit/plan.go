@@ -2,7 +2,6 @@ package specedit
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -11,16 +10,16 @@ import (
 
 // Plan is a config to be made: a base and the edits that change it.
 type Plan struct {
-	// Template names a built-in base, [TemplateDocker] (also the meaning of "")
-	// or [TemplateRunc]. It is not looked at where Base is set.
+	// Template names a built-in base, [TemplateDocker] (also the meaning of "") or [TemplateRunc].
+	// It is not looked at where Base is set.
 	Template string
-	// Base is the text of a config to start from: a template file's, or the
-	// config.json of a bundle that is edited.
+	// Base is the text of a config to start from: a template file's, or the config.json of a bundle
+	// that is edited.
 	Base []byte
 	// BaseLabel says in errors where Base comes from, `--template base.json`.
 	BaseLabel string
-	// Host is what the built-in templates depend on. A non-empty Mapping is put
-	// into a Base too: it is the ownership that the rootfs has on disk.
+	// Host is what the built-in templates depend on. A non-empty Mapping is put into a Base too: it
+	// is the ownership that the rootfs has on disk.
 	Host Host
 	// RootPath, if not empty, becomes root.path before the edits.
 	RootPath string
@@ -33,18 +32,18 @@ type Plan struct {
 	files []File   // of the last Build
 }
 
-// Check makes the config as far as that can be done before the rootfs exists:
-// all of it, with made-up ids for the user names it would look up. The error
-// is an *EditError where an edit or the base is to blame.
+// Check makes the config as far as that can be done before the rootfs exists: all of it, with
+// made-up ids for the user names it would look up. The error is an *EditError where an edit or the
+// base is to blame.
 func (p *Plan) Check() error {
 	_, err := p.Build(standIn{})
 	return err
 }
 
-// Build makes the config and returns its text. users resolves the names of
-// --user; nil says that there is no rootfs to look in, which makes a name an
-// error. The error is an *EditError where an edit or the base is to blame, and
-// wraps [ErrUnmapped] where the process has an id that its mapping lacks.
+// Build makes the config and returns its text. users resolves the names of --user; nil says that
+// there is no rootfs to look in, which makes a name an error. The error is an *EditError where an
+// edit or the base is to blame, and wraps [ErrUnmapped] where the process has an id that its
+// mapping lacks.
 func (p *Plan) Build(users UserLookup) ([]byte, error) {
 	d, err := p.doc(users)
 	if err != nil {
@@ -53,8 +52,8 @@ func (p *Plan) Build(users UserLookup) ([]byte, error) {
 	return d.Root.Encode(), nil
 }
 
-// Warnings are sentences about what the base and the edits say that has no
-// effect, as far as the last Check or Build met it.
+// Warnings are sentences about what the base and the edits say that has no effect, as far as the
+// last Check or Build met it.
 func (p *Plan) Warnings() []string {
 	var w []string
 	for _, e := range p.Edits {
@@ -65,8 +64,8 @@ func (p *Plan) Warnings() []string {
 
 func (p *Plan) docker() bool { return p.Base == nil && p.Template != TemplateRunc }
 
-// ResolvesNames tells whether the plan takes care that the container resolves names, as
-// far as there are files for that.
+// ResolvesNames reports whether the plan takes care that the container resolves names, as far as
+// there are files for that.
 func (p *Plan) ResolvesNames() bool {
 	return p.Resolv != ResolvNone && (p.Resolv != ResolvAuto || p.docker())
 }
@@ -90,7 +89,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 		}
 	}
 	for _, e := range p.Edits {
-		if err := d.run(e); err != nil {
+		if err := d.apply(e); err != nil {
 			return nil, err
 		}
 	}
@@ -100,7 +99,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err := d.resolv(p.Resolv, p.docker()); err != nil {
 		return nil, Blame("", err)
 	}
-	if err := d.settle(); err != nil {
+	if err := d.followNamespaces(); err != nil {
 		return nil, err
 	}
 	d.setVersion(p.Base == nil)
@@ -166,8 +165,8 @@ func (p *Plan) baseLabel() string {
 	return p.BaseLabel
 }
 
-// modernize turns what the drafts before 1.0.0 had and 1.0.0 has not into its
-// present form, and says what it did. It looks at the base alone.
+// modernize turns what the drafts before 1.0.0 had and 1.0.0 has not into its present form, and
+// says what it did. It looks at the base alone.
 func (d *Doc) modernize() []string {
 	var notes []string
 	if caps := d.Get("process", "capabilities"); caps != nil && caps.Kind == jsontree.KindArray {
@@ -182,7 +181,7 @@ func (d *Doc) modernize() []string {
 		if p := d.Get("platform"); p != nil && p.Kind == jsontree.KindObject {
 			if name, _ := p.Member("os").Str(); name == "linux" {
 				d.Root.RemoveMember("platform", d.base)
-				notes = append(notes, fmt.Sprintf("%s: /platform, which runtime-spec has not since 1.0.0, is left out", d.base))
+				notes = append(notes, fmt.Sprintf("%s: /platform, which runtime-spec dropped in 1.0.0, is left out", d.base))
 			}
 		}
 	}
@@ -200,23 +199,15 @@ func (d *Doc) remap() error {
 	return d.Put(specMapping(d.host.Mapping.GIDMaps), "linux", "gidMappings")
 }
 
-// setVersion raises ociVersion to what the document needs, unless an edit said
-// what it is to be. That of a base is kept where it suffices.
+// setVersion raises ociVersion to what the document needs, unless an edit said what it is to be.
+// That of a base is kept where it suffices.
 func (d *Doc) setVersion(builtIn bool) {
 	v := d.Get("ociVersion")
 	if v == nil || v.Kind != jsontree.KindString || v.By != d.base {
 		return
 	}
 	needed := versionNeeded(d.Root, d.ownSeccomp())
-	if builtIn || older(v.Text, needed) && !patched(v.Text, needed) {
+	if builtIn || older(v.Text, needed) && !preRelease(v.Text, needed) {
 		v.Text = needed
 	}
-}
-
-// patched tells a pre-release of the very release that is needed: 1.1.0-rc.2
-// or 1.0.2-dev is what a runtime wrote that was on its way there.
-func patched(have, need string) bool {
-	h, pre, err1 := parseVersion(have)
-	n, _, err2 := parseVersion(need)
-	return err1 == nil && err2 == nil && pre && slices.Equal(h[:], n[:])
 }

@@ -21,8 +21,8 @@ func Args(args []string) Edit {
 	return NewEdit("-- "+strings.Join(args, " "), func(d *Doc) error { return d.Put(args, "process", "args") })
 }
 
-// Env sets an environment variable, K=V. A K alone is taken from the caller's
-// environment, and unset if it has none, as `docker run --env` does.
+// Env sets an environment variable, K=V. A K alone is taken from the caller's environment, and
+// unset if it has none, as `docker run --env` does.
 func Env(label, arg string, lookup func(string) (string, bool)) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if err := envName(k); err != nil {
@@ -51,9 +51,8 @@ func UnsetEnv(label, name string) (Edit, error) {
 	}), nil
 }
 
-// EnvFile sets the variables of a file in the form that `docker run
-// --env-file` reads: K=V taken as it stands, K from the caller's environment,
-// lines that start with # are comments.
+// EnvFile sets the variables of a file in the form that `docker run --env-file` reads: K=V taken as
+// it stands, K from the caller's environment, lines that start with # are comments.
 func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edit, error) {
 	var edits []Edit
 	n := 0
@@ -63,15 +62,12 @@ func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edi
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		fail := func(problem string) (Edit, error) {
-			return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("line %d: %s", n, problem)}
-		}
 		k, v, ok := strings.Cut(line, "=")
 		if strings.ContainsAny(k, " \t") {
-			return fail(fmt.Sprintf("the variable name %q has a blank in it", k))
+			return reject(label, "line %d: the variable name %q has a blank in it", n, k)
 		}
 		if err := envName(k); err != nil {
-			return fail(err.Error())
+			return reject(label, "line %d: %v", n, err)
 		}
 		if !ok {
 			// Unlike --env, a name that is not set here changes nothing.
@@ -80,7 +76,7 @@ func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edi
 			}
 		}
 		if err := text("the value of "+k, v); err != nil {
-			return fail(err.Error())
+			return reject(label, "line %d: %v", n, err)
 		}
 		edits = append(edits, NewEdit("", func(d *Doc) error { return d.setenv(k, v) }))
 	}
@@ -89,7 +85,7 @@ func EnvFile(label string, file []byte, lookup func(string) (string, bool)) (Edi
 
 func envName(k string) error {
 	if k == "" {
-		return &EditError{Problem: "the name of the variable is missing: NAME=VALUE or NAME is wanted"}
+		return &EditError{Problem: "the name of the variable is missing: expected NAME=VALUE or NAME"}
 	}
 	return text("the name", k)
 }
@@ -126,24 +122,23 @@ func Workdir(label, dir string) (Edit, error) {
 		return Edit{}, Blame(label, err)
 	}
 	if !path.IsAbs(dir) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no absolute path in the container", dir)}
+		return reject(label, "%q is not an absolute path in the container", dir)
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(dir, "process", "cwd") }), nil
 }
 
-// User sets the user, NAME|UID[:GROUP|GID]. As `docker run --user` does, it
-// takes either half as root's or the user's own where it is empty ("1000:", ":www"),
-// the group from the rootfs's passwd where none is given, and the
-// supplementary groups from its group file; the primary group is listed among
-// them, so that no negative group permission is evaded (CVE-2022-36109).
-// Groups that GroupAdd added stay. In the rootless form, which has no right to
-// set groups, there are none but those.
+// User sets the user, NAME|UID[:GROUP|GID]. As `docker run --user` does, it takes either half as
+// root's or the user's own where it is empty ("1000:", ":www"), the group from the rootfs's passwd
+// where none is given, and the supplementary groups from its group file; the primary group is
+// listed among them, so that no negative group permission is evaded (CVE-2022-36109). Groups that
+// GroupAdd added stay. In the rootless form, which has no right to set groups, there are none but
+// those.
 func User(label, spec string) (Edit, error) {
 	if err := text("the user", spec); err != nil {
 		return Edit{}, Blame(label, err)
 	}
 	if spec == "" {
-		return Edit{}, &EditError{Label: label, Problem: "the user is missing: expected NAME|UID[:GROUP|GID]"}
+		return reject(label, "the user is missing: expected NAME|UID[:GROUP|GID]")
 	}
 	if _, err := (standIn{}).User(spec); err != nil {
 		return Edit{}, Blame(label, err)
@@ -154,8 +149,8 @@ func User(label, spec string) (Edit, error) {
 			return err
 		}
 		if err != nil {
-			// A later edit may name another user: an image's config, say, has
-			// one that the rootfs lacks, and --user 0 follows.
+			// A later edit may name another user: an image's config, say, has one that the rootfs
+			// lacks, and --user 0 follows.
 			d.unresolved.err = Blame(d.By, err)
 			u = user.ExecUser{}
 		}
@@ -186,7 +181,7 @@ func GroupAdd(label, group string) (Edit, error) {
 		return Edit{}, Blame(label, err)
 	}
 	if group == "" {
-		return Edit{}, &EditError{Label: label, Problem: "the name or id of a group is missing"}
+		return reject(label, "the name or id of a group is missing")
 	}
 	if _, err := (standIn{}).Group(group); err != nil {
 		return Edit{}, Blame(label, err)
@@ -239,7 +234,7 @@ func Hostname(label, name string) (Edit, error) {
 	}
 	// sethostname(2): 64 bytes at most.
 	if name == "" || len(name) > 64 || strings.ContainsAny(name, " \t\n/") {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no host name", name)}
+		return reject(label, "%q is not a host name", name)
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(name, "hostname") }), nil
 }
@@ -253,8 +248,7 @@ const (
 	SwitchOff Switch = "false"
 )
 
-// ParseSwitch reads true and false in the spellings of strconv.ParseBool; ""
-// is SwitchOn.
+// ParseSwitch reads true and false in the spellings of strconv.ParseBool; "" is SwitchOn.
 func ParseSwitch(s string) (Switch, error) {
 	if s == "" {
 		return SwitchOn, nil
@@ -278,8 +272,8 @@ func (s Switch) set(d *Doc, path ...string) error {
 	return d.Put(true, path...)
 }
 
-// TTY gives the process a terminal or none. With one, TERM is set unless it is
-// already, as `docker run -t` does.
+// TTY gives the process a terminal or none. With one, TERM is set unless it is already, as `docker
+// run -t` does.
 func TTY(label string, s Switch) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error {
 		if err := s.set(d, "process", "terminal"); err != nil || s == SwitchOff {
@@ -301,7 +295,7 @@ func ReadOnly(label string, s Switch) (Edit, error) {
 func OOMScoreAdj(label, value string) (Edit, error) {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < -1000 || n > 1000 {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no number from -1000 to 1000", value)}
+		return reject(label, "%q is not a number from -1000 to 1000", value)
 	}
 	return NewEdit(label, func(d *Doc) error { return d.Put(n, "process", "oomScoreAdj") }), nil
 }
@@ -310,7 +304,7 @@ func OOMScoreAdj(label, value string) (Edit, error) {
 func Annotation(label, arg string) (Edit, error) {
 	k, v, ok := strings.Cut(arg, "=")
 	if !ok || k == "" {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is no annotation: KEY=VALUE is wanted", arg)}
+		return reject(label, "%q is not an annotation: expected KEY=VALUE", arg)
 	}
 	if err := text("the annotation", arg); err != nil {
 		return Edit{}, Blame(label, err)
@@ -318,16 +312,12 @@ func Annotation(label, arg string) (Edit, error) {
 	return NewEdit(label, func(d *Doc) error { return d.Put(v, "annotations", k) }), nil
 }
 
-// Ulimit sets a resource limit, NAME=SOFT[:HARD]; -1 and "unlimited" are no
-// limit. NAME is as in `docker run --ulimit` (nofile) or in the specification
-// (RLIMIT_NOFILE).
+// Ulimit sets a resource limit, NAME=SOFT[:HARD]; -1 and "unlimited" are no limit. NAME is as in
+// `docker run --ulimit` (nofile) or in the specification (RLIMIT_NOFILE).
 func Ulimit(label, arg string) (Edit, error) {
 	name, limits, ok := strings.Cut(arg, "=")
-	fail := func(format string, a ...any) (Edit, error) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf(format, a...)}
-	}
 	if !ok {
-		return fail("%q is no limit: NAME=SOFT[:HARD] is wanted", arg)
+		return reject(label, "%q is not a limit: expected NAME=SOFT[:HARD]", arg)
 	}
 	kind := "RLIMIT_" + strings.TrimPrefix(strings.ToUpper(name), "RLIMIT_")
 	if !slices.Contains(rlimitTypes, kind) {
@@ -335,11 +325,7 @@ func Ulimit(label, arg string) (Edit, error) {
 		for _, t := range rlimitTypes {
 			short = append(short, strings.ToLower(strings.TrimPrefix(t, "RLIMIT_")))
 		}
-		problem := fmt.Sprintf("%q is not a limit of getrlimit(2)", name)
-		if s := jsontree.Nearest(name, short); s != "" {
-			problem += fmt.Sprintf(": did you mean %q?", s)
-		}
-		return fail("%s", problem)
+		return reject(label, "%q is not a limit of getrlimit(2)%s", name, suggest(name, short))
 	}
 	softText, hardText, both := strings.Cut(limits, ":")
 	if !both {
@@ -348,10 +334,10 @@ func Ulimit(label, arg string) (Edit, error) {
 	soft, err1 := rlimit(softText)
 	hard, err2 := rlimit(hardText)
 	if err1 != nil || err2 != nil {
-		return fail("%q is no limit: NAME=SOFT[:HARD] in whole numbers is wanted, or unlimited", arg)
+		return reject(label, "%q is not a limit: expected NAME=SOFT[:HARD] in whole numbers, or unlimited", arg)
 	}
 	if soft > hard {
-		return fail("the soft limit (%s) is above the hard one (%s)", softText, hardText)
+		return reject(label, "the soft limit (%s) is above the hard one (%s)", softText, hardText)
 	}
 	return NewEdit(label, func(d *Doc) error {
 		return d.Upsert("type", rlimitEntry{kind, hard, soft}, "process", "rlimits")
@@ -371,9 +357,8 @@ func rlimit(s string) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// CapAdd adds a capability to the bounding, effective and permitted sets, and
-// to the ambient set where the config has one. ALL adds every one. The prefix
-// CAP_ may be left out.
+// CapAdd adds a capability to the bounding, effective and permitted sets, and to the ambient set
+// where the config has one. ALL adds every one. The prefix CAP_ may be left out.
 func CapAdd(label, name string) (Edit, error) {
 	names, err := Capabilities(name)
 	if err != nil {
@@ -441,7 +426,7 @@ func NoNewPrivileges(label string, s Switch) (Edit, error) {
 // AppArmor sets the AppArmor profile.
 func AppArmor(label, profile string) (Edit, error) {
 	if profile == "" {
-		return Edit{}, &EditError{Label: label, Problem: "the name of the profile is missing"}
+		return reject(label, "the name of the profile is missing")
 	}
 	if err := text("the profile", profile); err != nil {
 		return Edit{}, Blame(label, err)

@@ -13,16 +13,15 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// Resolv says what a container resolves names with; the zero value is ResolvAuto. What
-// is none of the constants is the absolute path of a file of the host, which is bound as
-// resolv.conf.
+// Resolv says what a container resolves names with; the zero value is ResolvAuto. What is none of
+// the constants is the absolute path of a file of the host, which is bound as resolv.conf.
 type Resolv string
 
 const (
-	// ResolvAuto, for the docker template alone, binds the host's hosts file, and its
-	// resolv.conf where the container has a network that leads anywhere, each only where
-	// the rootfs has nothing there and no edit mounts anything. An engine mounts files of
-	// its own over the empty ones that it leaves in a container's filesystem.
+	// ResolvAuto, for the docker template alone, binds the host's hosts file, and its resolv.conf
+	// where the container has a network that leads anywhere, each only where the rootfs has nothing
+	// there and no edit mounts anything. An engine mounts files of its own over the empty ones that
+	// it leaves in a container's filesystem.
 	ResolvAuto Resolv = ""
 	// ResolvHost binds both, whatever the rootfs has.
 	ResolvHost Resolv = "host"
@@ -32,8 +31,8 @@ const (
 
 // FileLookup is what a [UserLookup] knows besides, if there is a rootfs.
 type FileLookup interface {
-	// Empty tells whether the rootfs has nothing, or a file without content, at a name
-	// such as "etc/hosts".
+	// Empty reports whether the rootfs has nothing, or a file without content, at a name such as
+	// "etc/hosts".
 	Empty(name string) (bool, error)
 }
 
@@ -52,8 +51,8 @@ func (r FileUsers) Empty(name string) (bool, error) {
 	return err == nil && len(data) == 0, nil // what cannot be read as a file is something
 }
 
-// resolv adds the mounts that names are resolved with, or the files that say what the
-// container itself had. docker says that the base is that template.
+// resolv adds the mounts that names are resolved with, or the files that say what the container
+// itself had. docker says that the base is that template.
 func (d *Doc) resolv(mode Resolv, docker bool) error {
 	rootfs, _ := d.users.(FileLookup)
 	switch {
@@ -121,9 +120,9 @@ func (d *Doc) resolvWith(f nameFile, rootfs FileLookup) error {
 		Options: []string{"bind", "ro", "nosuid", "nodev", "noexec", "rprivate"}})
 }
 
-// networkResolvConf is the file of the host that fits the container's network: none for
-// a network of its own, which leads nowhere, and for one at a path the servers
-// themselves, not a resolver on the host's loopback.
+// networkResolvConf is the file of the host that fits the container's network: none for a network
+// of its own, which leads nowhere, and for one at a path the servers themselves, not a resolver on
+// the host's loopback.
 func (d *Doc) networkResolvConf() string {
 	switch n := d.networkNamespace(); {
 	case n == nil:
@@ -144,7 +143,7 @@ func (d *Doc) networkNamespace() *jsontree.Node {
 	return nil
 }
 
-// mountedAt tells whether something is mounted at a path, or above it.
+// mountedAt reports whether something is mounted at a path, or above it.
 func (d *Doc) mountedAt(p string) bool {
 	for _, m := range jsontree.Elements(d.Get("mounts")) {
 		dst := path.Join("/", textOf(m.Member("destination")))

@@ -90,8 +90,8 @@ func TestResolv(t *testing.T) {
 	}
 }
 
-// What a container had of its own becomes files where --resolv says nothing else, and a
-// warning where there is no place for it.
+// What a container had of its own becomes files where --resolv says nothing else, and a warning
+// where there is no place for it.
 func TestNames(t *testing.T) {
 	host := specedit.Host{Hosts: "/h/hosts", ResolvConf: "/h/resolv",
 		Resolver: specedit.Resolver{Servers: []string{"192.0.2.1"}, Search: []string{"host.example"}, Options: []string{"edns0"}}}

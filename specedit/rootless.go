@@ -9,9 +9,9 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// A refusal is what a valid document asks for and a runtime will not give,
-// because it starts the container in a user namespace or is itself run by an
-// ordinary user. Tried with runc 1.1.5 and 1.5.2 and crun 1.8.1.
+// A refusal is what a valid document asks for and a runtime will not give, because it starts the
+// container in a user namespace or is itself run by an ordinary user. Tried with runc 1.1.5 and
+// 1.5.2 and crun 1.8.1.
 type refusal struct {
 	code    string
 	pointer string
@@ -48,9 +48,9 @@ func (d *Doc) refusals() (found []refusal) {
 			}
 		}
 		if bind, ok := hostBinds[kind]; ok && !d.own(bind.namespace) && !bindMount(m) {
-			cure := "--remove " + jsontree.Pointer("mounts", strconv.Itoa(i))
+			cure := "it has to go"
 			if at := bind.mount.Source; at != "" {
-				cure = "--mount type=bind,src=" + at + ",dst=" + at + ",ro"
+				cure = "the mount type=bind,src=" + at + ",dst=" + at + ",ro can take its place"
 			}
 			refuse(FindingKernelMount, m, []string{"mounts", strconv.Itoa(i)},
 				"is a mount of %s, which the kernel refuses in a user namespace without a %s namespace of its own: %s", kind, bind.namespace, cure)
@@ -64,7 +64,7 @@ func (d *Doc) refusals() (found []refusal) {
 		return found
 	}
 	if n := d.Get("process", "user", "additionalGids"); n != nil && len(n.List) > 0 {
-		refuse(FindingGroups, n.List[0], []string{"process", "user", "additionalGids"}, "an ordinary user's runc refuses them, crun takes them")
+		refuse(FindingGroups, n.List[0], []string{"process", "user", "additionalGids"}, "runc refuses them from an ordinary user, crun accepts them")
 	}
 	for i, r := range jsontree.Elements(d.Get("process", "rlimits")) {
 		kind, limit := textOf(r.Member("type")), r.Member("hard")
@@ -94,23 +94,22 @@ func (d *Doc) refusals() (found []refusal) {
 	return found
 }
 
-// bindMount tells whether an element of mounts is a bind mount, whatever its
-// type says.
+// bindMount reports whether an element of mounts is a bind mount, whatever its type says.
 func bindMount(m *jsontree.Node) bool {
 	return m.Member("type").Is("bind") || slices.ContainsFunc(jsontree.Elements(m.Member("options")), func(o *jsontree.Node) bool {
 		return o.Text == "bind" || o.Text == "rbind"
 	})
 }
 
-// maps tells whether the document's own mapping, if it has one, has a container
-// id; what is "uid" or "gid".
+// maps reports whether the document's own mapping, if it has one, has a container id; what is "uid"
+// or "gid".
 func (d *Doc) maps(what string, id int64) bool {
 	ranges := jsontree.Elements(d.Get("linux", what+"Mappings"))
 	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(e *jsontree.Node) bool { return inRange(e, id) })
 }
 
-// author is who is to be told about a value: the last edit that had a hand in
-// it, or what the edits started from.
+// author is who is to be told about a value: the last edit that had a hand in it, or what the edits
+// started from.
 func (d *Doc) author(n *jsontree.Node) string {
 	by := n.By
 	for _, key := range slices.Backward(n.Keys) {

@@ -12,11 +12,11 @@ import (
 )
 
 // rules checks what the types cannot say: the patterns and lengths of the JSON schema of
-// runtime-spec v1.3.0 and what config.md says MUST be, as far as it can be seen in the
-// document alone. A test tries the specification's own test vectors.
+// runtime-spec v1.3.0 and what config.md says MUST be, as far as it can be seen in the document
+// alone. A test tries the specification's own test vectors.
 func (c *checker) rules(root *jsontree.Node) {
 	if v := root.Member("ociVersion"); v != nil {
-		if _, _, err := parseVersion(v.Text); err != nil {
+		if err := checkVersion(v.Text); err != nil {
 			c.fail([]string{"ociVersion"}, v.By, "%v", err)
 		}
 	}
@@ -175,9 +175,9 @@ func (c *checker) absolute(n *jsontree.Node, at []string) {
 	}
 }
 
-// ThroughProcess tells whether an absolute path leads through a process's descriptors,
-// root or working directory: one that the runtime has left open leads to the host
-// (CVE-2024-21626). /dev/fd is a link to /proc/self/fd.
+// ThroughProcess reports whether an absolute path leads through a process's descriptors, root or
+// working directory: one that the runtime has left open leads to the host (CVE-2024-21626). /dev/fd
+// is a link to /proc/self/fd.
 func ThroughProcess(p string) bool {
 	parts := strings.Split(strings.TrimPrefix(path.Clean(p), "/"), "/")
 	if len(parts) > 1 && parts[0] == "dev" && parts[1] == "fd" {

@@ -9,8 +9,8 @@ import (
 	"ocibundle/specedit"
 )
 
-// The specification's own test vectors of configs: what its schema takes is taken, what
-// it refuses is refused. Those of the features and state documents are about no config.
+// The specification's own test vectors of configs: what its schema takes is taken, what it refuses
+// is refused. Those of the features and state documents are about no config.
 func TestSpecificationVectors(t *testing.T) {
 	exceptions := map[string]string{
 		"good/freebsd-example.json":     "its host name is a jail's; on Linux it would be the host's that changes",

@@ -41,9 +41,9 @@ func fieldsOf(t reflect.Type) []field {
 	return fields
 }
 
-// retired lists members that earlier 1.x versions of the specification had and
-// the types in use no longer do: they are valid in a config of their time.
-// Source: specs-go/config.go of v1.1.0 to v1.2.1, gone in v1.3.0.
+// retired lists members that earlier 1.x versions of the specification had and the types in use no
+// longer do: they are valid in a config of their time. Source: specs-go/config.go of v1.1.0 to
+// v1.2.1, gone in v1.3.0.
 var retired = map[reflect.Type][]field{
 	reflect.TypeFor[specs.LinuxIntelRdt](): {
 		{"enableCMT", reflect.TypeFor[bool]()},
@@ -83,9 +83,9 @@ func typeAt(path []string) reflect.Type {
 	return t
 }
 
-// elsewhere finds the one place of the Linux part of the specification where a
-// name stands that was looked for in a wrong place: /env is /process/env. The
-// nearest place to the root counts; two at the same depth are no answer.
+// elsewhere finds the one place of the Linux part of the specification where a name stands that was
+// looked for in a wrong place: /env is /process/env. The nearest place to the root counts; two at
+// the same depth are no answer.
 var elsewhere = func() func(string) string {
 	index := sync.OnceValue(func() map[string][]string {
 		places := map[string][]string{}
@@ -152,7 +152,7 @@ func (specSchema) Members(path []string) []string {
 // Elsewhere is the one place where a name stands.
 func (specSchema) Elsewhere(name string) string { return elsewhere(name) }
 
-// Container says whether the specification has an array or an object at a path.
+// Container reports whether the specification has an array or an object at a path.
 func (specSchema) Container(path []string) jsontree.Kind {
 	t := typeAt(path)
 	if t == nil {

@@ -15,9 +15,9 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// pendingSeccomp is a profile with rules that depend on the capabilities of
-// the container. Edits that come later may change those, so it is made again
-// at the end, unless an edit has touched what was made.
+// pendingSeccomp is a profile with rules that depend on the capabilities of the container. Edits
+// that come later may change those, so it is made again at the end, unless an edit has touched what
+// was made.
 type pendingSeccomp struct {
 	by   string
 	own  bool                                           // docker's default or the base's, not a user's file
@@ -26,8 +26,8 @@ type pendingSeccomp struct {
 	copy *jsontree.Node                                 // the same as it was written
 }
 
-// SeccompDefault sets the profile that docker has by default, for this kernel,
-// this architecture, and the capabilities that the container ends up with.
+// SeccompDefault sets the profile that docker has by default, for this kernel, this architecture,
+// and the capabilities that the container ends up with.
 func SeccompDefault(label string) Edit {
 	return NewEdit(label, func(d *Doc) error {
 		return d.setSeccomp(&pendingSeccomp{by: d.By, own: true, make: seccomp.GetDefaultProfile})
@@ -43,9 +43,9 @@ func SeccompUnconfined(label string) Edit {
 	})
 }
 
-// SeccompProfile sets a profile in docker's format, whose conditions on
-// capabilities, architecture and kernel are resolved, in podman's, which has the
-// names of error numbers besides, or in that of the runtime specification.
+// SeccompProfile sets a profile in docker's format, whose conditions on capabilities, architecture
+// and kernel are resolved, in podman's, which has the names of error numbers besides, or in that of
+// the runtime specification.
 func SeccompProfile(label string, profile []byte) (Edit, error) {
 	profile, err := errorNumbers(profile)
 	if err != nil {
@@ -149,10 +149,10 @@ func (d *Doc) untouchedSeccomp() *pendingSeccomp {
 	return nil
 }
 
-// ownSeccomp is the default profile in the document, or that of the base as it came,
-// or nil. It asks for no version: the errnoRet (runtime-spec 1.1.0) of the default
-// makes glibc do without clone3, and a runtime that does not know the member ignores
-// it, as config.md, "Extensibility", has it. systemd-nspawn takes 1.0.0 only.
+// ownSeccomp is the default profile in the document, or that of the base as it came, or nil. It
+// asks for no version: the errnoRet (runtime-spec 1.1.0) of the default makes glibc do without
+// clone3, and a runtime that does not know the member ignores it, as config.md, "Extensibility",
+// has it. systemd-nspawn takes 1.0.0 only.
 func (d *Doc) ownSeccomp() *jsontree.Node {
 	if p := d.untouchedSeccomp(); p != nil && p.own {
 		return p.node
@@ -160,8 +160,8 @@ func (d *Doc) ownSeccomp() *jsontree.Node {
 	return nil
 }
 
-// settleSeccomp makes the profile again for the final capabilities.
-func (d *Doc) settleSeccomp() error {
+// remakeSeccomp makes the profile again for the final capabilities.
+func (d *Doc) remakeSeccomp() error {
 	p := d.untouchedSeccomp()
 	if p == nil || p.make == nil {
 		return nil

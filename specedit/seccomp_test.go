@@ -7,8 +7,8 @@ import (
 	"ocibundle/specedit"
 )
 
-// What containers/common installs as /usr/share/containers/seccomp.json has the names of
-// error numbers since 2021 (containers/common#660).
+// What containers/common installs as /usr/share/containers/seccomp.json has the names of error
+// numbers since 2021 (containers/common#660).
 func TestPodmanProfile(t *testing.T) {
 	profile := `{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,"defaultErrno":"ENOSYS",
 		"archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]},{"architecture":"SCMP_ARCH_AARCH64","subArchitectures":["SCMP_ARCH_ARM"]}],

@@ -14,32 +14,30 @@ import (
 
 // Host is what a built-in template depends on.
 type Host struct {
-	// CgroupV2 says that the host has the unified hierarchy: a container then
-	// gets a cgroup namespace.
+	// CgroupV2 says that the host has the unified hierarchy: a container then gets a cgroup
+	// namespace.
 	CgroupV2 bool
-	// Rootless asks for the form that an ordinary user's runtime can start,
-	// as `runc spec --rootless` writes it. The built-in templates need a Mapping
-	// for it.
+	// Rootless asks for the form that an ordinary user's runtime can start, as `runc spec
+	// --rootless` writes it. The built-in templates need a Mapping for it.
 	Rootless bool
-	// HardLimits are the limits that the user who runs the runtime cannot raise, by
-	// type (RLIMIT_NOFILE). What is not there is not known.
+	// HardLimits are the limits that the user who runs the runtime cannot raise, by type
+	// (RLIMIT_NOFILE). What is not there is not known.
 	HardLimits map[string]uint64
-	// CgroupDelegated says that an ordinary user's runtime may set limits in its
-	// control group of version 2. Only what is said of a config depends on it.
+	// CgroupDelegated says that an ordinary user's runtime may set limits in its control group of
+	// version 2. Only what is said of a config depends on it.
 	CgroupDelegated bool
 	// Mapping maps container ids to host ids. Empty: no user namespace.
 	Mapping user.IdentityMapping
 	// Hostname is the container's host name in the docker template.
 	Hostname string
-	// Hosts and ResolvConf are the host's files of these names, UpstreamResolvConf one
-	// that has the name servers where ResolvConf has only a resolver on the loopback; ""
-	// where there is none.
+	// Hosts and ResolvConf are the host's files of these names, UpstreamResolvConf one that has the
+	// name servers where ResolvConf has only a resolver on the loopback; "" where there is none.
 	Hosts, ResolvConf, UpstreamResolvConf string
 	// Resolver is what these files say: servers that other networks reach, if there are.
 	Resolver Resolver
 }
 
-// userNamespace tells whether the config has a user namespace of its own.
+// userNamespace reports whether the config has a user namespace of its own.
 func (h Host) userNamespace() bool { return h.Rootless || !h.Mapping.Empty() }
 
 // The built-in templates.
@@ -50,8 +48,8 @@ const (
 
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// runcSpec is the config that `runc spec` writes (runc 1.1, specconv.Example).
-// A test compares the two. The version is computed later.
+// runcSpec is the config that `runc spec` writes (runc 1.1, specconv.Example). A test compares the
+// two. The version is computed later.
 func runcSpec(h Host) *specs.Spec {
 	caps := []string{"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
 	spec := &specs.Spec{
@@ -109,8 +107,8 @@ func runcSpec(h Host) *specs.Spec {
 	return spec
 }
 
-// inUserNamespace adds the user namespace and takes away what only the host's
-// root can do: there are no cgroups to write limits to.
+// inUserNamespace adds the user namespace and takes away what only the host's root can do: there
+// are no cgroups to write limits to.
 func inUserNamespace(spec *specs.Spec, h Host) {
 	spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	spec.Linux.UIDMappings = specMapping(h.Mapping.UIDMaps)
@@ -138,13 +136,13 @@ func checkMapping(h Host) error {
 	return nil
 }
 
-// sysfs is the default mount of /sys; without a network namespace of its own
-// a user namespace cannot mount it, and takes the host's instead.
+// sysfs is the default mount of /sys; without a network namespace of its own a user namespace
+// cannot mount it, and takes the host's instead.
 var sysBind = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys",
 	Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
 
-// hostBinds are what stands in for the template's mounts of kernel filesystems
-// that a user namespace may only mount with the namespace they belong to.
+// hostBinds are what stands in for the template's mounts of kernel filesystems that a user
+// namespace may only mount with the namespace they belong to.
 var hostBinds = map[string]struct {
 	namespace string
 	mount     specs.Mount
@@ -155,8 +153,8 @@ var hostBinds = map[string]struct {
 	"mqueue": {"ipc", specs.Mount{}},
 }
 
-// own tells whether the document has a new namespace of a type: not the host's,
-// and not one that is joined by path.
+// own reports whether the document has a new namespace of a type: not the host's, and not one that
+// is joined by path.
 func (d *Doc) own(kind string) bool {
 	return slices.ContainsFunc(jsontree.Elements(d.Get("linux", "namespaces")), func(n *jsontree.Node) bool {
 		t, _ := n.Member("type").Str()
@@ -164,17 +162,17 @@ func (d *Doc) own(kind string) bool {
 	})
 }
 
-// settle gives what the template wrote the form that works in the namespaces
-// and with the capabilities which the finished document has. What an edit wrote
-// stays, and so does what a template file wrote, unless a user namespace was put
-// into it here, or it is what settleNetwork says.
-func (d *Doc) settle() error {
-	if err := d.settleSeccomp(); err != nil {
+// followNamespaces gives what the template wrote the form that works in the namespaces and with the
+// capabilities which the finished document has. What an edit wrote stays, and so does what a
+// template file wrote, unless a user namespace was put into it here, or it is what settleNetwork
+// says.
+func (d *Doc) followNamespaces() error {
+	if err := d.remakeSeccomp(); err != nil {
 		return err
 	}
 	d.settleNetwork()
 	if d.base == "" {
-		d.settleDocker()
+		d.followEdits()
 	} else if d.host.Mapping.Empty() {
 		return nil // a file's own user namespace is its author's business
 	}
@@ -210,7 +208,7 @@ func (d *Doc) settle() error {
 	return nil
 }
 
-// untouched tells whether a value is as the edits found it, all through.
+// untouched reports whether a value is as the edits found it, all through.
 func (d *Doc) untouched(n *jsontree.Node) bool {
 	if n.By != d.base || len(n.Gone) > 0 {
 		return false
@@ -228,14 +226,14 @@ func (d *Doc) untouched(n *jsontree.Node) bool {
 	return true
 }
 
-// mappedGID tells whether the document's own mapping has a group id.
+// mappedGID reports whether the document's own mapping has a group id.
 func (d *Doc) mappedGID(id int) bool {
 	return slices.ContainsFunc(jsontree.Elements(d.Get("linux", "gidMappings")), func(e *jsontree.Node) bool {
 		return inRange(e, int64(id))
 	})
 }
 
-// inRange tells whether an id mapping has a container id.
+// inRange reports whether an id mapping has a container id.
 func inRange(mapping *jsontree.Node, id int64) bool {
 	var v [2]int64
 	for i, name := range []string{"containerID", "size"} {

@@ -34,7 +34,7 @@ func decode(t *testing.T, text []byte) map[string]any {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal(text, &m); err != nil {
-		t.Fatalf("the config is no JSON: %v\n%s", err, text)
+		t.Fatalf("the config is not a JSON: %v\n%s", err, text)
 	}
 	return m
 }

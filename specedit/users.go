@@ -18,11 +18,11 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// UserLookup resolves the names of users and groups as the container sees
-// them. [RootUsers] is the one that reads a rootfs.
+// UserLookup resolves the names of users and groups as the container sees them. [RootUsers] is the
+// one that reads a rootfs.
 type UserLookup interface {
-	// User resolves NAME|UID[:GROUP|GID] into ids and supplementary groups, as
-	// `docker run --user` does.
+	// User resolves NAME|UID[:GROUP|GID] into ids and supplementary groups, as `docker run --user`
+	// does.
 	User(spec string) (user.ExecUser, error)
 	// Group resolves the name or id of a group.
 	Group(name string) (int, error)
@@ -31,10 +31,10 @@ type UserLookup interface {
 // accountFileLimit bounds passwd and group: they are read whole.
 const accountFileLimit = 16 << 20
 
-// RootUsers looks names up in etc/passwd and etc/group below a rootfs, which
-// is hostile: the path is resolved by the kernel with the handle as its root,
-// only a regular file of reasonable size is opened, and ids are taken only
-// where they are whole numbers in range. A missing file is an empty one.
+// RootUsers looks names up in etc/passwd and etc/group below a rootfs, which is hostile: the path
+// is resolved by the kernel with the handle as its root, only a regular file of reasonable size is
+// opened, and ids are taken only where they are whole numbers in range. A missing file is an empty
+// one.
 type RootUsers struct {
 	// Root is an open handle of the rootfs directory.
 	Root *os.File
@@ -50,16 +50,16 @@ func (r RootUsers) files() FileUsers {
 	return FileUsers{Read: func(name string) ([]byte, error) { return readRegular(r.Root, name, accountFileLimit) }}
 }
 
-// FileUsers looks names up in account files that come from wherever Read has
-// them. What they say is as little believed as with [RootUsers].
+// FileUsers looks names up in account files that come from wherever Read has them. What they say is
+// as little believed as with [RootUsers].
 type FileUsers struct {
-	// Read gives the content of "etc/passwd" or "etc/group". A missing file,
-	// fs.ErrNotExist, is an empty one.
+	// Read gives the content of "etc/passwd" or "etc/group". A missing file, fs.ErrNotExist, is an
+	// empty one.
 	Read func(name string) ([]byte, error)
 }
 
-// FileError is an account file that could not be read though it is there. No edit is
-// to blame for it.
+// FileError is an account file that could not be read though it is there. No edit is to blame for
+// it.
 type FileError struct {
 	Name string // "etc/passwd"
 	Err  error
@@ -73,10 +73,10 @@ func (e *FileError) Unwrap() error { return e.Err }
 // maxGroups is NGROUPS_MAX of Linux: setgroups(2) takes no more.
 const maxGroups = 1 << 16
 
-// User implements [UserLookup]. It reads a spec as moby's user.GetExecUser does, which
-// is what engines ask: an empty half is as if it were not there. What follows a second
-// colon is ignored, as by the releases of it that engines still have. That function keeps every entry that matches in memory, and loses
-// what follows a line of more than 64 KiB.
+// User implements [UserLookup]. It reads a spec as moby's user.GetExecUser does, which is what
+// engines ask: an empty half is as if it were not there. What follows a second colon is ignored, as
+// by the releases of it that engines still have. That function keeps every entry that matches in
+// memory, and loses what follows a line of more than 64 KiB.
 func (r FileUsers) User(spec string) (user.ExecUser, error) {
 	var u user.ExecUser
 	name, group := userAndGroup(spec)
@@ -130,7 +130,7 @@ func (r FileUsers) User(spec string) (user.ExecUser, error) {
 // Group implements [UserLookup].
 func (r FileUsers) Group(name string) (int, error) {
 	if name == "" {
-		return 0, errors.New("find a group: its name is empty")
+		return 0, errors.New("find a group: the name is empty")
 	}
 	if gid, numeric, err := number(name); numeric {
 		return gid, err
@@ -161,7 +161,7 @@ type account struct {
 	rest []byte // what follows them
 }
 
-// lists tells whether a user is among the members of a group.
+// lists reports whether a user is among the members of a group.
 func (a account) lists(login string) bool {
 	members, _, _ := bytes.Cut(a.rest, []byte(":"))
 	for m := range bytes.SplitSeq(members, []byte(",")) {
@@ -172,9 +172,9 @@ func (a account) lists(login string) bool {
 	return false
 }
 
-// accounts are the well-formed lines of an account file, with the given number of ids.
-// A field that is not a number in range is not taken for 0, or a line such as
-// "redis:x:4294967296:0" would give root.
+// accounts are the well-formed lines of an account file, with the given number of ids. A field that
+// is not a number in range is not taken for 0, or a line such as "redis:x:4294967296:0" would give
+// root.
 func accounts(file []byte, ids int) iter.Seq[account] {
 	return func(yield func(account) bool) {
 	lines:
@@ -214,10 +214,7 @@ func known(file []byte, ids int, wanted string) string {
 			break
 		}
 	}
-	if s := jsontree.Nearest(wanted, names); s != "" {
-		return fmt.Sprintf(": did you mean %q?", s)
-	}
-	return ""
+	return suggest(wanted, names)
 }
 
 func (r FileUsers) read(name string) ([]byte, error) {
@@ -234,8 +231,8 @@ func (r FileUsers) read(name string) ([]byte, error) {
 	return data, nil
 }
 
-// readRegular reads a regular file below root. The first handle is O_PATH, so
-// that a FIFO or a device is never opened.
+// readRegular reads a regular file below root. The first handle is O_PATH, so that a FIFO or a
+// device is never opened.
 func readRegular(root *os.File, name string, limit int64) ([]byte, error) {
 	if root == nil {
 		return nil, fs.ErrNotExist
@@ -318,7 +315,7 @@ func (noRootfs) Group(name string) (int, error) {
 	return id, err
 }
 
-// number reads an id. What is no number is a name: 0, false.
+// number reads an id. What is not a number is a name: 0, false.
 func number(s string) (id int, numeric bool, err error) {
 	v, err := strconv.Atoi(s)
 	if errors.Is(err, strconv.ErrRange) || err == nil && (v < 0 || v > 1<<31-1) {

@@ -118,8 +118,8 @@ func TestRootUsers(t *testing.T) {
 	}
 }
 
-// A rootfs whose passwd is a trap: the host's own is never read, nothing
-// blocks, and nothing large is taken into memory.
+// A rootfs whose passwd is a trap: the host's own is never read, nothing blocks, and nothing large
+// is taken into memory.
 func TestHostileAccounts(t *testing.T) {
 	outside := t.TempDir()
 	write(t, filepath.Join(outside, "passwd"), "secret:x:4711:4711::/:\n")
@@ -196,8 +196,8 @@ func TestHostileAccounts(t *testing.T) {
 	}
 }
 
-// --user puts the primary group among the supplementary ones and keeps what
-// --group-add added; the rootless form sets no groups but those.
+// --user puts the primary group among the supplementary ones and keeps what --group-add added; the
+// rootless form sets no groups but those.
 func TestUserEdit(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "etc/passwd"), passwd)
@@ -232,8 +232,8 @@ func TestUserEdit(t *testing.T) {
 	}
 }
 
-// TestUserOverridden names a user that the rootfs lacks, as an image's config
-// may, and then another one: only the last counts.
+// TestUserOverridden names a user that the rootfs lacks, as an image's config may, and then another
+// one: only the last counts.
 func TestUserOverridden(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "etc/passwd"), passwd)

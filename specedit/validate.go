@@ -13,10 +13,9 @@ import (
 	"ocibundle/specedit/jsontree"
 )
 
-// required lists the members that an object must have. Source: the "required"
-// lists of the JSON schema of runtime-spec v1.3.0, for the parts that a Linux
-// config can have; a test compares the two. The prose of config.md requires root,
-// but for Windows, and process.args.
+// required lists the members that an object must have. Source: the "required" lists of the JSON
+// schema of runtime-spec v1.3.0, for the parts that a Linux config can have; a test compares the
+// two. The prose of config.md requires root, but for Windows, and process.args.
 var required = map[reflect.Type][]string{
 	reflect.TypeFor[specs.Spec]():                   {"ociVersion", "root"},
 	reflect.TypeFor[specs.Root]():                   {"path"},
@@ -41,8 +40,8 @@ var required = map[reflect.Type][]string{
 	reflect.TypeFor[specs.LinuxSeccompArg]():        {"index", "value", "op"},
 }
 
-// choices lists the values that a string can have. Source: the enums of
-// schema/defs-linux.json of runtime-spec v1.3.0.
+// choices lists the values that a string can have. Source: the enums of schema/defs-linux.json of
+// runtime-spec v1.3.0.
 var choices = map[reflect.Type][]string{
 	reflect.TypeFor[specs.LinuxNamespaceType](): {"mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time"},
 	reflect.TypeFor[specs.LinuxSeccompAction](): {"SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
@@ -68,16 +67,15 @@ var choices = map[reflect.Type][]string{
 	reflect.TypeFor[specs.LinuxPersonalityDomain](): {"LINUX", "LINUX32"},
 }
 
-// checker walks a document beside the specification's types and collects what
-// is wrong with it.
+// checker walks a document beside the specification's types and collects what is wrong with it.
 type checker struct {
 	base string // label of the document that the edits started from
 	most int    // how many errors are enough
 	errs []*EditError
 }
 
-// faults are the first errors of a document, most at most. The rules are looked at only
-// where the types are right.
+// faults are the first errors of a document, most at most. The rules are looked at only where the
+// types are right.
 func faults(root *jsontree.Node, base string, most int) []*EditError {
 	c := &checker{base: base, most: most}
 	c.value(root, specType, nil, root.By)
@@ -87,9 +85,8 @@ func faults(root *jsontree.Node, base string, most int) []*EditError {
 	return c.errs
 }
 
-// check says whether a document is a valid config; the error is an *EditError
-// that blames the edit which brought the fault in. base is what to blame for
-// what no edit wrote.
+// check reports whether a document is a valid config; the error is an *EditError that blames the
+// edit which brought the fault in. base is what to blame for what no edit wrote.
 func check(root *jsontree.Node, base string) error {
 	if errs := faults(root, base, 1); len(errs) > 0 {
 		return errs[0]
@@ -99,8 +96,7 @@ func check(root *jsontree.Node, base string) error {
 
 func (c *checker) done() bool { return len(c.errs) >= c.most }
 
-// fail notes an error, unless there are enough, and returns it for what else
-// there is to say.
+// fail notes an error, unless there are enough, and returns it for what else there is to say.
 func (c *checker) fail(path []string, by, format string, args ...any) *EditError {
 	if c.done() {
 		return &EditError{} // nobody reads it
@@ -121,19 +117,19 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 		by = n.By
 	}
 	if n.Kind == jsontree.KindNull {
-		c.fail(path, by, "is null, %s is wanted", wanted(t))
+		c.fail(path, by, "is null, expected %s", wanted(t))
 		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
 		if n.Kind != jsontree.KindObject {
-			c.fail(path, by, "is %s, an object is wanted", shown(n))
+			c.fail(path, by, "is %s, expected an object", shown(n))
 			return
 		}
 		c.object(n, t, path, by)
 	case reflect.Map:
 		if n.Kind != jsontree.KindObject {
-			c.fail(path, by, "is %s, an object is wanted", shown(n))
+			c.fail(path, by, "is %s, expected an object", shown(n))
 			return
 		}
 		for _, k := range n.Keys {
@@ -141,7 +137,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 		}
 	case reflect.Slice, reflect.Array:
 		if n.Kind != jsontree.KindArray {
-			c.fail(path, by, "is %s, an array is wanted", shown(n))
+			c.fail(path, by, "is %s, expected an array", shown(n))
 			return
 		}
 		for i, e := range n.List {
@@ -149,22 +145,18 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 		}
 	case reflect.String:
 		if n.Kind != jsontree.KindString {
-			err := c.fail(path, by, "is %s, a string is wanted", shown(n))
+			err := c.fail(path, by, "is %s, expected a string", shown(n))
 			if n.Kind == jsontree.KindNumber || n.Kind == jsontree.KindBool {
 				err.Hint = fmt.Sprintf("a string that looks like JSON needs its own quotes: '%q'", n.Text)
 			}
 			return
 		}
 		if list := choices[t]; list != nil && !slices.Contains(list, n.Text) {
-			suggestion := ""
-			if s := jsontree.Nearest(n.Text, list); s != "" {
-				suggestion = fmt.Sprintf(": did you mean %q?", s)
-			}
-			c.fail(path, by, "is %q, which is none of %s%s", n.Text, strings.Join(list, ", "), suggestion)
+			c.fail(path, by, "is %q, which is none of %s%s", n.Text, strings.Join(list, ", "), suggest(n.Text, list))
 		}
 	case reflect.Bool:
 		if n.Kind != jsontree.KindBool {
-			c.fail(path, by, "is %s, true or false is wanted", shown(n))
+			c.fail(path, by, "is %s, expected true or false", shown(n))
 		}
 	default:
 		c.number(n, t, path, by)
@@ -174,12 +166,12 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 // number wants an integer of the size that the specification's type has.
 func (c *checker) number(n *jsontree.Node, t reflect.Type, path []string, by string) {
 	if n.Kind != jsontree.KindNumber {
-		c.fail(path, by, "is %s, a number is wanted", shown(n))
+		c.fail(path, by, "is %s, expected a number", shown(n))
 		return
 	}
 	v, ok := new(big.Int).SetString(n.Text, 10)
 	if !ok {
-		c.fail(path, by, "is %s, a whole number in digits is wanted", n.Text)
+		c.fail(path, by, "is %s, expected a whole number in digits", n.Text)
 		return
 	}
 	bits := t.Bits()
@@ -190,7 +182,7 @@ func (c *checker) number(n *jsontree.Node, t reflect.Type, path []string, by str
 		low.Neg(high)
 	}
 	if v.Cmp(low) < 0 || v.Cmp(high) >= 0 {
-		c.fail(path, by, "is %s, a number from %s to %s is wanted", n.Text, low, high.Sub(high, big.NewInt(1)))
+		c.fail(path, by, "is %s, expected a number from %s to %s", n.Text, low, high.Sub(high, big.NewInt(1)))
 	}
 }
 
@@ -229,7 +221,7 @@ func (c *checker) unknown(n *jsontree.Node, name string, fields []field, path []
 	if v := n.Obj[name]; v.By != "" {
 		by = v.By
 	}
-	c.fail(extend(path, name), by, "is no member that the runtime specification knows%s", suggestion)
+	c.fail(extend(path, name), by, "is not a member of the runtime specification%s", suggestion)
 }
 
 func extend(path []string, name string) []string {

@@ -53,8 +53,8 @@ func must(e specedit.Edit, err error) specedit.Edit {
 	return e
 }
 
-// What is wrong at the end is blamed on the edit that brought it in, with the
-// pointer, what was found, what was wanted, and the nearest known name.
+// What is wrong at the end is blamed on the edit that brought it in, with the pointer, what was
+// found, what was wanted, and the nearest known name.
 func TestBlame(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -64,33 +64,33 @@ func TestBlame(t *testing.T) {
 		{"a misspelt parent", []specedit.Edit{must(specedit.Replace("--replace /proces/args=[]", "/proces/args", "[]"))},
 			"`--replace /proces/args=[]`: /proces does not exist: did you mean /process/args?"},
 		{"a misspelt member", []specedit.Edit{set(t, "/process/argz", `["x"]`)},
-			"`--set /process/argz=[\"x\"]`: /process/argz is no member that the runtime specification knows: did you mean /process/args?"},
+			"`--set /process/argz=[\"x\"]`: /process/argz is not a member of the runtime specification: did you mean /process/args?"},
 		{"the wrong case", []specedit.Edit{set(t, "/process/Cwd", "/x")},
-			"`--set /process/Cwd=/x`: /process/Cwd is no member that the runtime specification knows: did you mean /process/cwd?"},
+			"`--set /process/Cwd=/x`: /process/Cwd is not a member of the runtime specification: did you mean /process/cwd?"},
 		{"the wrong place", []specedit.Edit{set(t, "/capabilities", `{}`)},
-			"`--set /capabilities={}`: /capabilities is no member that the runtime specification knows: did you mean /process/capabilities?"},
+			"`--set /capabilities={}`: /capabilities is not a member of the runtime specification: did you mean /process/capabilities?"},
 		{"nothing near", []specedit.Edit{set(t, "/frobnicate", `1`)},
-			"`--set /frobnicate=1`: /frobnicate is no member that the runtime specification knows"},
+			"`--set /frobnicate=1`: /frobnicate is not a member of the runtime specification"},
 		{"deep in a value", []specedit.Edit{set(t, "/hooks", `{"prestart":[{"path":"/x","argz":[]}]}`)},
-			"`--set /hooks={\"prestart\":[{\"path\":\"/x\",\"argz\":[]}]}`: /hooks/prestart/0/argz is no member that the runtime specification knows: did you mean /hooks/prestart/0/args?"},
+			"`--set /hooks={\"prestart\":[{\"path\":\"/x\",\"argz\":[]}]}`: /hooks/prestart/0/argz is not a member of the runtime specification: did you mean /hooks/prestart/0/args?"},
 		{"a number for a string", []specedit.Edit{set(t, "/hostname", "12")},
-			"`--set /hostname=12`: /hostname is a number (12), a string is wanted"},
+			"`--set /hostname=12`: /hostname is a number (12), expected a string"},
 		{"a string for a number", []specedit.Edit{set(t, "/process/user/uid", "root")},
-			"`--set /process/user/uid=root`: /process/user/uid is a string (\"root\"), a number is wanted"},
+			"`--set /process/user/uid=root`: /process/user/uid is a string (\"root\"), expected a number"},
 		{"a string for an array", []specedit.Edit{set(t, "/process/args", "sh")},
-			"`--set /process/args=sh`: /process/args is a string (\"sh\"), an array is wanted"},
+			"`--set /process/args=sh`: /process/args is a string (\"sh\"), expected an array"},
 		{"an array for an object", []specedit.Edit{set(t, "/linux", "[]")},
-			"`--set /linux=[]`: /linux is an array, an object is wanted"},
+			"`--set /linux=[]`: /linux is an array, expected an object"},
 		{"an object for a boolean", []specedit.Edit{set(t, "/process/terminal", "{}")},
-			"`--set /process/terminal={}`: /process/terminal is an object, true or false is wanted"},
+			"`--set /process/terminal={}`: /process/terminal is an object, expected true or false"},
 		{"null", []specedit.Edit{set(t, "/root", "null")},
-			"`--set /root=null`: /root is null, an object is wanted"},
+			"`--set /root=null`: /root is null, expected an object"},
 		{"a negative id", []specedit.Edit{set(t, "/process/user/uid", "-1")},
-			"`--set /process/user/uid=-1`: /process/user/uid is -1, a number from 0 to 4294967295 is wanted"},
+			"`--set /process/user/uid=-1`: /process/user/uid is -1, expected a number from 0 to 4294967295"},
 		{"an id that would wrap to 0", []specedit.Edit{set(t, "/process/user/uid", "4294967296")},
-			"`--set /process/user/uid=4294967296`: /process/user/uid is 4294967296, a number from 0 to 4294967295 is wanted"},
+			"`--set /process/user/uid=4294967296`: /process/user/uid is 4294967296, expected a number from 0 to 4294967295"},
 		{"a fraction", []specedit.Edit{set(t, "/process/user/uid", "1.5")},
-			"`--set /process/user/uid=1.5`: /process/user/uid is 1.5, a whole number in digits is wanted"},
+			"`--set /process/user/uid=1.5`: /process/user/uid is 1.5, expected a whole number in digits"},
 		{"a required member goes", []specedit.Edit{remove(t, "/process/cwd"), must(specedit.Env("--env A=1", "A=1", nil))},
 			"`--remove /process/cwd`: /process/cwd is required and missing"},
 		{"the version goes", []specedit.Edit{remove(t, "/ociVersion")},
@@ -112,7 +112,7 @@ func TestBlame(t *testing.T) {
 		{"an operation of a patch", []specedit.Edit{patch(t, `[{"op":"test","path":"/hostname","value":"runc"},{"op":"test","path":"/process/cwd","value":"/x"}]`)},
 			"`--patch fix.json, operation 1 (test)`: /process/cwd is \"/\", not \"/x\""},
 		{"a value of a patch", []specedit.Edit{patch(t, `[{"op":"add","path":"/process/cwdd","value":"x"}]`)},
-			"`--patch fix.json`: /process/cwdd is no member that the runtime specification knows: did you mean /process/cwd?"},
+			"`--patch fix.json`: /process/cwdd is not a member of the runtime specification: did you mean /process/cwd?"},
 		{"a namespace of no type", []specedit.Edit{set(t, "/linux/namespaces/-", `{"type":"net"}`)},
 			"`--set /linux/namespaces/-={\"type\":\"net\"}`: /linux/namespaces/5/type is \"net\", which is none of mount, pid, network, uts, ipc, user, cgroup, time"},
 		{"two namespaces of a type", []specedit.Edit{set(t, "/linux/namespaces/-", `{"type":"pid"}`)},
@@ -134,13 +134,13 @@ func TestBlame(t *testing.T) {
 		{"a soft limit above the hard one", []specedit.Edit{set(t, "/process/rlimits/0", `{"type":"RLIMIT_NOFILE","soft":2,"hard":1}`)},
 			"`--set /process/rlimits/0={\"type\":\"RLIMIT_NOFILE\",\"soft\":2,\"hard\":1}`: /process/rlimits/0 has a soft limit (2) above the hard one (1)"},
 		{"a version that is none", []specedit.Edit{set(t, "/ociVersion", "v1.0.0")},
-			"`--set /ociVersion=v1.0.0`: /ociVersion: \"v1.0.0\" is no version: write it as 1.0.0"},
+			"`--set /ociVersion=v1.0.0`: /ociVersion: \"v1.0.0\" is not a version: write it as 1.0.0"},
 		{"a host name without a namespace for it", []specedit.Edit{remove(t, "/linux/namespaces/[type=uts]"), must(specedit.Hostname("--hostname x", "x"))},
 			"`--hostname x`: /hostname needs a uts namespace: without one it would be the host's name that changes"},
 		{"swap below memory", []specedit.Edit{must(specedit.MemorySwap("--memory-swap 10m", "10m")), must(specedit.Memory("--memory 20m", "20m"))},
 			"`--memory-swap 10m`: /linux/resources/memory/swap is 10485760, less than the memory limit (20971520): it counts memory and swap together"},
 		{"the whole document", []specedit.Edit{set(t, "", "[]")},
-			"`--set =[]`: is an array, an object is wanted"},
+			"`--set =[]`: is an array, expected an object"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &specedit.Plan{Template: specedit.TemplateRunc, Edits: c.edits}
@@ -186,8 +186,8 @@ func specDir(t *testing.T) string {
 	return strings.TrimSpace(testenv.Output(t, cmd))
 }
 
-// The required members and the choices are those of the specification's own
-// JSON schema, all of them.
+// The required members and the choices are those of the specification's own JSON schema, all of
+// them.
 func TestSchemaTables(t *testing.T) {
 	types := map[string]reflect.Type{
 		"config-linux.json/linux/properties/resources/properties/pids":                 reflect.TypeFor[specs.LinuxPids](),
@@ -285,8 +285,8 @@ func TestSchemaTables(t *testing.T) {
 	}
 }
 
-// The feature table knows the first release of every member of the types, so a
-// newer specification cannot come in without it.
+// The feature table knows the first release of every member of the types, so a newer specification
+// cannot come in without it.
 func TestFeatureTable(t *testing.T) {
 	text, err := os.ReadFile("testdata/members.txt")
 	if err != nil {
@@ -395,7 +395,7 @@ func TestVersion(t *testing.T) {
 func TestOldReleases(t *testing.T) {
 	base := `{"ociVersion":"1.1.0","process":{"cwd":"/","args":["sh"]},"root":{"path":"rootfs"},"linux":{"intelRdt":{"closID":"a","enableCMT":true,"enableMBM":false}}}`
 	build(t, specedit.Plan{Base: []byte(base)})
-	if err := (&specedit.Plan{Base: []byte(strings.Replace(base, "true", `"yes"`, 1)), BaseLabel: "--template x.json"}).Check(); err == nil || err.Error() != "`--template x.json`: /linux/intelRdt/enableCMT is a string (\"yes\"), true or false is wanted" {
+	if err := (&specedit.Plan{Base: []byte(strings.Replace(base, "true", `"yes"`, 1)), BaseLabel: "--template x.json"}).Check(); err == nil || err.Error() != "`--template x.json`: /linux/intelRdt/enableCMT is a string (\"yes\"), expected true or false" {
 		t.Errorf("%v", err)
 	}
 	for name := range specedit.Retired {
@@ -423,11 +423,11 @@ func TestOldReleases(t *testing.T) {
 // What is wrong in the file itself is blamed on the file.
 func TestBaseBlame(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{`{"ociVersion":"1.0.0","proces":{}}`, "`--template x.json`: /proces is no member that the runtime specification knows: did you mean /process?"},
+		{`{"ociVersion":"1.0.0","proces":{}}`, "`--template x.json`: /proces is not a member of the runtime specification: did you mean /process?"},
 		{`{"process":{"cwd":"/","args":["sh"]}}`, "`--template x.json`: /ociVersion is required and missing"},
 		{`[]`, "`--template x.json`: a config is a JSON object, this is an array"},
 		{`{`, "`--template x.json`: read the config: line 1, column 2: unexpected EOF"},
-		{`{"ociVersion":"1.0.0","ociVersion":"1.0.0"}`, "`--template x.json`: read the config: line 1, column 35: member \"ociVersion\" stands twice in one object"},
+		{`{"ociVersion":"1.0.0","ociVersion":"1.0.0"}`, "`--template x.json`: read the config: line 1, column 35: member \"ociVersion\" appears twice in one object"},
 	} {
 		err := (&specedit.Plan{Base: []byte(c.text), BaseLabel: "--template x.json"}).Check()
 		if err == nil || err.Error() != c.want {

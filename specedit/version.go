@@ -3,23 +3,23 @@ package specedit
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"golang.org/x/mod/semver"
 
 	"ocibundle/specedit/jsontree"
 )
 
-// features is what the specification gained after 1.0.0, by the release that
-// has it first. A pattern is a pointer in which "*" stands for any index or
-// name; a pattern that ends in "=VALUE" is the use of that value.
+// features is what the specification gained after 1.0.0, by the release that has it first. A
+// pattern is a pointer in which "*" stands for any index or name; a pattern that ends in "=VALUE"
+// is the use of that value.
 //
-// Source: the members of specs-go/config.go, and the values of its constants
-// and of schema/defs-linux.json, in the released modules v1.0.0, v1.0.1,
-// v1.0.2, v1.1.0, v1.2.0, v1.2.1 and v1.3.0 of
-// github.com/opencontainers/runtime-spec, and its ChangeLog for what is in
-// prose only (the mount options of 1.2.0). 1.0.1 added nothing. What has been
-// valid since 1.0.0 in prose, schema or practice though its Go constant came
-// later (the namespace types, SECCOMP_FILTER_FLAG_TSYNC) is not listed.
+// Source: the members of specs-go/config.go, and the values of its constants and of
+// schema/defs-linux.json, in the released modules v1.0.0, v1.0.1, v1.0.2, v1.1.0, v1.2.0, v1.2.1
+// and v1.3.0 of github.com/opencontainers/runtime-spec, and its ChangeLog for what is in prose only
+// (the mount options of 1.2.0). 1.0.1 added nothing. What has been valid since 1.0.0 in prose,
+// schema or practice though its Go constant came later (the namespace types,
+// SECCOMP_FILTER_FLAG_TSYNC) is not listed.
 var features = []struct {
 	version  string
 	patterns []string
@@ -71,12 +71,12 @@ var features = []struct {
 	}},
 }
 
-// baseVersion is the release that every config without a newer feature is
-// marked with: crun 1.8 refuses 1.2.0 and later, systemd-nspawn takes no other.
+// baseVersion is the release that every config without a newer feature is marked with: crun 1.8
+// refuses 1.2.0 and later, systemd-nspawn takes no other.
 const baseVersion = "1.0.0"
 
-// versionNeeded is the lowest release of the specification that has every
-// feature the document uses. What is in skip, which may be nil, does not count.
+// versionNeeded is the lowest release of the specification that has every feature the document
+// uses. What is in skip, which may be nil, does not count.
 func versionNeeded(root, skip *jsontree.Node) string {
 	for _, f := range slices.Backward(features) {
 		for _, p := range f.patterns {
@@ -112,36 +112,25 @@ func uses(n, skip *jsontree.Node, path []string, value string, valued bool) bool
 	return false
 }
 
-// parseVersion reads a SemVer 2.0 version, as ociVersion has to be one, into
-// its three numbers and whether it is a pre-release.
-func parseVersion(s string) (numbers [3]int, pre bool, err error) {
-	core, _, _ := strings.Cut(s, "+")
-	core, prerelease, pre := strings.Cut(core, "-")
-	parts := strings.Split(core, ".")
-	bad := fmt.Errorf("%q is no version: write it as 1.0.0", s)
-	if len(parts) != 3 || pre && prerelease == "" {
-		return numbers, pre, bad
+// checkVersion demands a SemVer 2.0 version, as ociVersion has to be one.
+func checkVersion(s string) error {
+	v := "v" + s
+	if semver.Canonical(v)+semver.Build(v) != v {
+		return fmt.Errorf("%q is not a version: write it as 1.0.0", s)
 	}
-	for i, p := range parts {
-		v, err := strconv.Atoi(p)
-		if err != nil || v < 0 || strconv.Itoa(v) != p {
-			return numbers, pre, bad
-		}
-		numbers[i] = v
-	}
-	return numbers, pre, nil
+	return nil
 }
 
-// older tells whether version a comes before b. A pre-release comes before its
-// release: 1.0.2-dev, which Debian's runc writes, is older than 1.0.2.
+// older reports whether version a comes before b. A pre-release comes before its release:
+// 1.0.2-dev, which Debian's runc writes, is older than 1.0.2. What is not a version is older than none.
 func older(a, b string) bool {
-	x, xpre, err1 := parseVersion(a)
-	y, ypre, err2 := parseVersion(b)
-	if err1 != nil || err2 != nil {
-		return false
-	}
-	if c := slices.Compare(x[:], y[:]); c != 0 {
-		return c < 0
-	}
-	return xpre && !ypre
+	return checkVersion(a) == nil && semver.Compare("v"+a, "v"+b) < 0
+}
+
+// preRelease reports whether have is a pre-release of the very release that is needed: 1.1.0-rc.2 or
+// 1.0.2-dev is what a runtime wrote that was on its way there.
+func preRelease(have, needed string) bool {
+	v := semver.Canonical("v" + have)
+	suffix := semver.Prerelease(v)
+	return suffix != "" && v == "v"+needed+suffix
 }

@@ -28,7 +28,7 @@ func Unreachable(output string, ids userns.State) (warnings []string) {
 		return nil
 	}
 	if ids.InNamespace {
-		warnings = append(warnings, "the container's root is not the caller, which an ordinary user's crun takes and runc does not")
+		warnings = append(warnings, "the container's root is not the caller, and an ordinary user's crun accepts that, runc does not")
 	}
 	uid, gid := ids.Disk.RootPair()
 	if dir := Unsearchable(filepath.Dir(output), uid, gid, ids.Disk); dir != "" {

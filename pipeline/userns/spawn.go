@@ -261,7 +261,7 @@ func forbidden(err error) error {
 // inner is the State of a process that spawn started; nil in every other.
 var inner *State
 
-// quit takes SIGQUIT in the inner process until main does: the Go runtime would answer it with its stacks.
+// quit keeps SIGQUIT in the inner process until main takes it: the Go runtime would answer it with its stacks.
 var quit = make(chan os.Signal, 1)
 
 // init stops a process that spawn started until its ids are mapped, before main or anything else can act: what it would
@@ -281,10 +281,6 @@ func init() {
 	die := func() { unix.Kill(unix.Getpid(), unix.SIGKILL) }
 	if !signal.Ignored(unix.SIGQUIT) {
 		signal.Notify(quit, unix.SIGQUIT)
-		go func() {
-			<-quit
-			os.Exit(128 + int(unix.SIGQUIT))
-		}()
 	}
 	if !isPipe(stateFD) || !isPipe(answerFD) {
 		if unix.Getppid() == parent {

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -166,6 +167,9 @@ func (e *Error) Error() string {
 func Enter(ctx context.Context, r Request) (State, error) {
 	if inner != nil {
 		signal.Stop(quit)
+		if len(quit) > 0 {
+			syscall.Kill(os.Getpid(), syscall.SIGQUIT) // main's by now
+		}
 		return *inner, nil
 	}
 	c, err := gather()

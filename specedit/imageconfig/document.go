@@ -288,6 +288,9 @@ func theOnlyObject(root *jsontree.Node) (*jsontree.Node, error) {
 	return root, nil
 }
 
+// ErrRuntimeConfig is in the chain where the document is a config.json.
+var ErrRuntimeConfig = errors.New("it is a runtime config")
+
 // detectImageDocument goes by the members that the kinds are sure to have, and knows
 // the documents that are most easily mistaken for one.
 //
@@ -326,7 +329,7 @@ func detectImageDocument(top *jsontree.Node) (Kind, error) {
 		}
 		return DockerImage, nil
 	case has("ociVersion"):
-		return "", errors.New("a runtime config, which --template takes")
+		return "", ErrRuntimeConfig
 	case has("manifests"):
 		return "", errors.New("an image index, want the config that one of its manifests names")
 	case has("layers") && object("config"):

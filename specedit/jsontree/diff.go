@@ -83,8 +83,8 @@ func sameText(a, b *Node) bool {
 	return true
 }
 
-// appendArrayDiff keeps a longest common subsequence of elements and removes,
-// changes and adds between them.
+// appendArrayDiff keeps a longest common subsequence of elements and removes, changes and adds
+// between them.
 func appendArrayDiff(ops []Operation, path string, a, b []*Node) []Operation {
 	same := func(x, y *Node) bool { return x.Equal(y) && sameText(x, y) }
 	start := 0

@@ -12,8 +12,8 @@ func (n *Node) Compact() string {
 	return b.String()
 }
 
-// Encode is the document as a file: indented with tabs as `runc spec` does,
-// with a newline at the end.
+// Encode is the document as a file: indented with tabs as `runc spec` does, with a newline at the
+// end.
 func (n *Node) Encode() []byte {
 	var b bytes.Buffer
 	n.write(&b, "\n", "\t")
@@ -21,8 +21,8 @@ func (n *Node) Encode() []byte {
 	return b.Bytes()
 }
 
-// write appends the value. newline is "\n" and the current indentation, or
-// empty for everything on one line.
+// write appends the value. newline is "\n" and the current indentation, or empty for everything on
+// one line.
 func (n *Node) write(b *bytes.Buffer, newline, indent string) {
 	inner := newline
 	if newline != "" {
@@ -71,8 +71,8 @@ func (n *Node) write(b *bytes.Buffer, newline, indent string) {
 	}
 }
 
-// writeString quotes without the HTML escapes of encoding/json: a shell's &&
-// should be readable in the file.
+// writeString quotes without the HTML escapes of encoding/json: a shell's && should be readable in
+// the file.
 func writeString(b *bytes.Buffer, s string) {
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)

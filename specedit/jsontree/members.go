@@ -22,7 +22,7 @@ func (t *Tree) Object(path ...string) (*Node, error) {
 	n := t.Root
 	for i, name := range path {
 		if n.Kind != KindObject {
-			return nil, &Error{Pointer: Pointer(path[:i]...), Problem: fmt.Sprintf("is %s, an object is wanted", n.Kind)}
+			return nil, &Error{Pointer: Pointer(path[:i]...), Problem: fmt.Sprintf("is %s, expected an object", n.Kind)}
 		}
 		m := n.Obj[name]
 		if m == nil {
@@ -32,7 +32,7 @@ func (t *Tree) Object(path ...string) (*Node, error) {
 		n = m
 	}
 	if n.Kind != KindObject {
-		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, an object is wanted", n.Kind)}
+		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, expected an object", n.Kind)}
 	}
 	return n, nil
 }
@@ -50,7 +50,7 @@ func (t *Tree) Array(path ...string) (*Node, error) {
 		parent.SetMember(path[last], n)
 	}
 	if n.Kind != KindArray {
-		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, an array is wanted", n.Kind)}
+		return nil, &Error{Pointer: Pointer(path...), Problem: fmt.Sprintf("is %s, expected an array", n.Kind)}
 	}
 	return n, nil
 }
@@ -78,8 +78,8 @@ func (t *Tree) Drop(path ...string) {
 	}
 }
 
-// Upsert puts a value into an array of objects in the place of the elements
-// whose member key has the same value, or at the end.
+// Upsert puts a value into an array of objects in the place of the elements whose member key has
+// the same value, or at the end.
 func (t *Tree) Upsert(key string, value any, path ...string) error {
 	list, err := t.Array(path...)
 	if err != nil {
@@ -96,8 +96,8 @@ func (t *Tree) Upsert(key string, value any, path ...string) error {
 	return nil
 }
 
-// ReplaceKeyed puts n in the place of the first element that matches, takes
-// the other matches away, and appends n where there is none.
+// ReplaceKeyed puts n in the place of the first element that matches, takes the other matches away,
+// and appends n where there is none.
 func (n *Node) ReplaceKeyed(v *Node, same func(*Node) bool) {
 	placed := false
 	kept := n.List[:0]

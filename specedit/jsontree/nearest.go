@@ -19,9 +19,9 @@ func Count(n int, what string) string {
 // MaxCandidates bounds what a suggestion costs.
 const MaxCandidates = 1000
 
-// Nearest finds the candidate that a misspelt name most likely stands for:
-// the same but for case, or within an edit distance of a third of its length. Of
-// candidates, which may be somebody else's, the first MaxCandidates are looked at.
+// Nearest finds the candidate that a misspelt name most likely stands for: the same but for case,
+// or within an edit distance of a third of its length. Of candidates, which may be somebody else's,
+// the first MaxCandidates are looked at.
 func Nearest(name string, candidates []string) string {
 	candidates = candidates[:min(len(candidates), MaxCandidates)]
 	best, bestDistance := "", max(1, len(name)/3)+1
@@ -36,8 +36,8 @@ func Nearest(name string, candidates []string) string {
 	return best
 }
 
-// distance is the number of letters to insert, delete, change or swap with
-// their neighbour to get from a to b (optimal string alignment).
+// distance is the number of letters to insert, delete, change or swap with their neighbour to get
+// from a to b (optimal string alignment).
 func distance(a, b string) int {
 	if max(len(a), len(b)) > 128 {
 		return max(len(a), len(b))

@@ -1,9 +1,8 @@
-// Package jsontree is a JSON document that keeps the order of its members, the text
-// of its numbers and who wrote what, with RFC 6901 pointers, RFC 6902 patches and RFC
-// 7386 merge patches on it.
+// Package jsontree is a JSON document that keeps the order of its members, the text of its numbers
+// and who wrote what, with RFC 6901 pointers, RFC 6902 patches and RFC 7386 merge patches on it.
 //
-// A document and a patch may be anybody's: nesting is bounded, and what encoding/json
-// would repair in silence is an error.
+// A document and a patch may be anybody's: nesting is bounded, and what encoding/json would repair
+// in silence is an error.
 package jsontree
 
 import (
@@ -28,8 +27,7 @@ func (k Kind) String() string {
 	return [...]string{"null", "a boolean", "a number", "a string", "an array", "an object"}[k]
 }
 
-// Node is one JSON value that keeps the order of its members and the text of
-// its numbers.
+// Node is one JSON value that keeps the order of its members and the text of its numbers.
 type Node struct {
 	Kind Kind
 	Text string            // the decoded string, the number's literal, or "true" and "false"
@@ -66,8 +64,8 @@ func (n *Node) SetMember(name string, v *Node) {
 	delete(n.Gone, name)
 }
 
-// RemoveMember takes a member away and remembers who did, so that a missing
-// required member can be blamed on the right edit.
+// RemoveMember takes a member away and remembers who did, so that a missing required member can be
+// blamed on the right edit.
 func (n *Node) RemoveMember(name, by string) { n.RemoveMembers([]string{name}, by) }
 
 // RemoveMembers does so for several at once.
@@ -125,8 +123,7 @@ func (n *Node) Clone(by string) *Node {
 	return c
 }
 
-// Equal is the equality of RFC 6902, section 4.6: members in any order,
-// numbers by value.
+// Equal is the equality of RFC 6902, section 4.6: members in any order, numbers by value.
 func (n *Node) Equal(o *Node) bool {
 	if n.Kind != o.Kind {
 		return false
@@ -151,8 +148,8 @@ func (n *Node) Equal(o *Node) bool {
 	return n.Text == o.Text
 }
 
-// CanonicalNumber writes a JSON number in one way per value, without ever
-// expanding its exponent: 1e999999999 is a valid number.
+// CanonicalNumber writes a JSON number in one way per value, without ever expanding its exponent:
+// 1e999999999 is a valid number.
 func CanonicalNumber(lit string) string {
 	sign := ""
 	if rest, ok := strings.CutPrefix(lit, "-"); ok {

@@ -11,13 +11,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds the nesting of a document. The specification needs seven
-// levels; the bound keeps a hostile file from exhausting the stack.
+// maxDepth bounds the nesting of a document. The specification needs seven levels; the bound keeps
+// a hostile file from exhausting the stack.
 const maxDepth = 200
 
-// MaxValues bounds the values of a document, and those that the copy and move
-// operations of its patches make. A config has some thousand; a value costs half a
-// kilobyte of memory, also one that is a byte of text.
+// MaxValues bounds the values of a document, and those that the copy and move operations of its
+// patches make. A config has some thousand; a value costs half a kilobyte of memory, also one that
+// is a byte of text.
 const MaxValues = 1 << 17
 
 // syntaxError is a JSON text that cannot be read, with the place in it.
@@ -32,9 +32,9 @@ func (e *syntaxError) Error() string {
 
 func (e *syntaxError) Unwrap() error { return e.err }
 
-// Parse reads one JSON text. Where encoding/json would repair in silence
-// (a member given twice, a string that is no Unicode) it is an error instead:
-// the repaired document would not be the one that was written.
+// Parse reads one JSON text. Where encoding/json would repair in silence (a member given twice, a
+// string that is not Unicode) it is an error instead: the repaired document would not be the one
+// that was written.
 func Parse(data []byte, by string) (*Node, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark, RFC 8259 section 8.1
 	p := parser{data: data, by: by, dec: json.NewDecoder(bytes.NewReader(data))}
@@ -138,7 +138,7 @@ func (p *parser) object(depth int) (*Node, error) {
 			return nil, err
 		}
 		if _, twice := n.Obj[name]; twice {
-			return nil, fmt.Errorf("member %q stands twice in one object", name)
+			return nil, fmt.Errorf("member %q appears twice in one object", name)
 		}
 		v, err := p.value(depth + 1)
 		if err != nil {
@@ -150,8 +150,8 @@ func (p *parser) object(depth int) (*Node, error) {
 	return n, err
 }
 
-// unicode finds what the decoder turned into U+FFFD: bytes that are no UTF-8
-// and lone halves of surrogate pairs.
+// unicode finds what the decoder turned into U+FFFD: bytes that are not UTF-8 and lone halves of
+// surrogate pairs.
 func (p *parser) unicode(decoded string, start int64) error {
 	if !strings.ContainsRune(decoded, utf8.RuneError) {
 		return nil

@@ -43,7 +43,7 @@ func parseOperation(n *Node) (Operation, error) {
 		}
 		s, ok := v.Str()
 		if !ok {
-			return "", fmt.Errorf("member %q is %s, a string is wanted", member, v.Kind)
+			return "", fmt.Errorf("member %q is %s, expected a string", member, v.Kind)
 		}
 		return s, nil
 	}
@@ -243,8 +243,7 @@ func (t *Tree) container(path []string, next string) *Node {
 	return NewObject(t.By)
 }
 
-// Merge is the pseudocode of RFC 7386, section 2. A nil target is one that
-// does not exist.
+// Merge is the pseudocode of RFC 7386, section 2. A nil target is one that does not exist.
 func Merge(target, patch *Node, by string) *Node {
 	if patch.Kind != KindObject {
 		return patch.Clone(by)

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// SplitPointer splits the PTR=VALUE of a flag at the first "=" outside of a
-// [key=value] segment. ok is false where there is no such "=".
+// SplitPointer splits the PTR=VALUE of a flag at the first "=" outside of a [key=value] segment. ok
+// is false where there is no such "=".
 func SplitPointer(arg string) (pointer, value string, ok bool) {
 	for i := 0; i < len(arg); i++ {
 		if arg[i] == '=' {
@@ -21,9 +21,8 @@ func SplitPointer(arg string) (pointer, value string, ok bool) {
 	return arg, "", false
 }
 
-// selectorLen is the length of the [key=value] that s starts with, 0 if it
-// starts with none. The value may hold "/", "=" and "]"; it ends at the first
-// "]" after which a pointer can end or go on.
+// selectorLen is the length of the [key=value] that s starts with, 0 if it starts with none. The
+// value may hold "/", "=" and "]"; it ends at the first "]" after which a pointer can end or go on.
 func selectorLen(s string) int {
 	for i := 1; i < len(s); i++ {
 		if s[i] == ']' && (i+1 == len(s) || s[i+1] == '/' || s[i+1] == '=') && strings.Contains(s[:i], "=") {

@@ -10,7 +10,7 @@ import (
 // Error is what a pointer, a patch or a document asks for that cannot be had.
 type Error struct {
 	Pointer string // RFC 6901 pointer of what it is about, "" for no one place
-	Problem string // what was found and what is wanted
+	Problem string // what was found and what was expected
 }
 
 func (e *Error) Error() string {
@@ -20,15 +20,13 @@ func (e *Error) Error() string {
 	return e.Pointer + ": " + e.Problem
 }
 
-// schema is what a tree's specification knows, for suggestions and for parents that
-// are to be made.
+// schema is what a tree's specification knows, for suggestions and for parents that are to be made.
 type schema interface {
 	// Members lists the names that the object at a path may have.
 	Members(path []string) []string
 	// Elsewhere is the pointer of the one place where a name stands, "" for none.
 	Elsewhere(name string) string
-	// Container says what is at a path: an array, an object, or kindNull for
-	// neither.
+	// Container says what is at a path: an array, an object, or kindNull for neither.
 	Container(path []string) Kind
 }
 
@@ -53,8 +51,8 @@ func (t *Tree) pass(list []*Node) error {
 	return nil
 }
 
-// copyOf is a copy of a value for the edit at work. A patch that copies a document into
-// itself doubles it each time.
+// copyOf is a copy of a value for the edit at work. A patch that copies a document into itself
+// doubles it each time.
 func (t *Tree) copyOf(n *Node) (*Node, error) {
 	if t.copied += n.Size(); t.copied > MaxValues {
 		return nil, &Error{Problem: fmt.Sprintf("copies and moves more than %d values", MaxValues)}
@@ -88,8 +86,8 @@ func (t *Tree) elsewhere(name string) string {
 	return t.Schema.Elsewhere(name)
 }
 
-// place is where a pointer leads: a member or element of parent, which need
-// not exist yet. The whole document has no parent.
+// place is where a pointer leads: a member or element of parent, which need not exist yet. The
+// whole document has no parent.
 type place struct {
 	parent *Node
 	name   string   // member name, if parent is an object
@@ -165,15 +163,15 @@ func (t *Tree) step(p *place, segments []string) (*place, []string, error) {
 	return nil, nil, &Error{Pointer: Pointer(p.path...), Problem: fmt.Sprintf("is %s, which has no member %q", p.value.Kind, unescaper.Replace(segments[0]))}
 }
 
-// arrayIndex reads an index as RFC 6901, section 4 spells it: no sign, no
-// leading zero; "-" is the place after the last element.
+// arrayIndex reads an index as RFC 6901, section 4 spells it: no sign, no leading zero; "-" is the
+// place after the last element.
 func arrayIndex(s string, length int) (int, error) {
 	if s == "-" {
 		return length, nil
 	}
 	i, err := strconv.Atoi(s)
 	if err != nil || i < 0 || strconv.Itoa(i) != s {
-		return 0, fmt.Errorf("%q is no index of an array: give a number, \"-\" for its end, or a selector like [type=network]", s)
+		return 0, fmt.Errorf("%q is not an index of an array: give a number, \"-\" for its end, or a selector like [type=network]", s)
 	}
 	if i > length {
 		return 0, fmt.Errorf("the array has %s", Count(length, "element"))
@@ -253,8 +251,8 @@ func (t *Tree) existing(pointer string) (*place, error) {
 	return p, nil
 }
 
-// missing says that nothing is at p, and what was probably meant. rest is
-// what the pointer goes on with.
+// missing says that nothing is at p, and what was probably meant. rest is what the pointer goes on
+// with.
 func (t *Tree) missing(p *place, pointer string, rest []string) error {
 	e := &Error{Pointer: p.String(), Problem: "does not exist"}
 	if p.parent.Kind == KindArray {

@@ -37,7 +37,7 @@ func (x *Extractor) lookup(path []byte, create bool) (*openDir, error) {
 	case unix.ENOTDIR:
 		return nil, tarx.NotDirectory(path)
 	case unix.ELOOP:
-		return nil, &tarx.NameError{Msg: fmt.Sprintf("%q goes round in symlinks", path)}
+		return nil, &tarx.NameError{Msg: fmt.Sprintf("%q is a loop of symlinks", path)}
 	}
 	return nil, opError(fmt.Sprintf("open the directory %q", tarx.Clip(path)), err)
 }

@@ -9,12 +9,11 @@ import (
 	"ocibundle/tarx"
 )
 
-// names is what a stream's entries have made so far, for a program that makes
-// nothing itself: directories and symlinks by name, so that a path can be
-// resolved as the kernel would below the root, and of everything else that it is
-// there. Directories and symlinks take some 20 bytes and their names, as much as
-// [tarx.MaxTables] allows; the others some ten, and from maxLeaves on they are no
-// longer noted.
+// names is what a stream's entries have made so far, for a program that makes nothing itself:
+// directories and symlinks by name, so that a path can be resolved as the kernel would below the
+// root, and of everything else that it is there. Directories and symlinks take some 20 bytes and
+// their names, as much as [tarx.MaxTables] allows; the others some ten, and from maxLeaves on they
+// are no longer noted.
 type names struct {
 	nodes  tarx.Table[nameNode]
 	texts  tarx.Texts
@@ -23,7 +22,8 @@ type names struct {
 	seed   maphash.Seed
 }
 
-// nameNode is a directory or symlink. Its name is in texts, and the target of a symlink behind that.
+// nameNode is a directory or symlink. Its name is in texts, and the target of a symlink behind
+// that.
 type nameNode struct {
 	parent int32
 	text   uint32
@@ -119,16 +119,17 @@ func (t *names) addLeaf(dir int32, name []byte) {
 }
 
 // leaf says that something else than a directory or symlink is there, if node finds none of those.
-// Where not all were noted, known is false for those that may or may not be. That two of millions share
-// a hash is improbable, and would only leave an error to be found by whoever reads what is written.
+// Where not all were noted, known is false for those that may or may not be. That two of millions
+// share a hash is improbable, and would only leave an error to be found by whoever reads what is
+// written.
 func (t *names) leaf(dir int32, name []byte) (there, known bool) {
 	there = t.leaves.Has(dir, name)
 	return there, there || t.leaves.Len() < maxLeaves
 }
 
-// walk resolves a normalized path to a directory. What is missing is made by
-// imply, except where a symlink leads to it; without imply it is an error.
-func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, error)) (int32, error) {
+// walk resolves a normalized path to a directory. What is missing is made by addImplied, except
+// where a symlink leads to it; without addImplied it is an error.
+func (t *names) walk(path []byte, addImplied func(dir int32, name []byte) (int32, error)) (int32, error) {
 	var dir int32
 	follow := 0
 	var linked, part []byte // linked is the rest of a symlink's target
@@ -152,13 +153,13 @@ func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, err
 			switch {
 			case there:
 				return 0, &tarx.NameError{Msg: fmt.Sprintf("%q, or what leads to it, is not a directory", tarx.Clip(path))}
-			case imply == nil:
+			case addImplied == nil:
 				return 0, &tarx.NameError{Msg: fmt.Sprintf("there is no directory %q", tarx.Clip(path))}
 			case fromLink:
 				return 0, &tarx.NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", tarx.Clip(path))}
 			}
 			var err error
-			if n, err = imply(dir, part); err != nil {
+			if n, err = addImplied(dir, part); err != nil {
 				return 0, err
 			}
 		}
@@ -167,7 +168,7 @@ func (t *names) walk(path []byte, imply func(dir int32, name []byte) (int32, err
 			continue
 		}
 		if follow++; follow > maxFollow {
-			return 0, &tarx.NameError{Msg: fmt.Sprintf("%q goes round in symlinks", tarx.Clip(path))}
+			return 0, &tarx.NameError{Msg: fmt.Sprintf("%q is a loop of symlinks", tarx.Clip(path))}
 		}
 		target := t.target(t.at(n))
 		if target[0] == '/' {

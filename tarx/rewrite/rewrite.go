@@ -1,5 +1,5 @@
-// Package rewrite turns a tar stream into the stream of what extraction would make
-// of it, without a disk.
+// Package rewrite turns a tar stream into the stream of what extraction would make of it, without a
+// disk.
 package rewrite
 
 import (
@@ -17,55 +17,49 @@ import (
 	"ocibundle/tarx"
 )
 
-// ErrReplaced is in the chain, beside ErrRefused, where a later entry removes
-// what earlier ones made: a directory with something in it, what a device that
-// is left out would replace, and a symlink whose place a directory or a file
-// takes, which many readers would follow. On a disk that can be done, and what a
-// stream has said cannot be taken back.
+// ErrReplaced is in the chain, beside ErrRefused, where a later entry removes what earlier ones
+// made: a directory with something in it, what a device that is left out would replace, and a
+// symlink whose place a directory or a file takes, which many readers would follow. On a disk that
+// can be done, and what a stream has said cannot be taken back.
 var ErrReplaced = errors.New("it removes what has been written already")
 
-// ErrExcluded is in the chain, beside ErrRefused, where a hard link is to a file that is left out: the
-// link is the file then, and its content has passed.
+// ErrExcluded is in the chain, beside ErrRefused, where a hard link is to a file that is left out:
+// the link is the file then, and its content has passed.
 var ErrExcluded = errors.New("its content has been left out")
 
-// ErrLongPath is in the chain, beside ErrRefused, where a path has PATH_MAX
-// bytes or more. An [Extractor] makes such, but programs that unpack a stream
-// take names as they stand in it, which the kernel then refuses.
+// ErrLongPath is in the chain, beside ErrRefused, where a path has PATH_MAX bytes or more. An
+// [Extractor] makes such, but programs that unpack a stream take names as they stand in it, which
+// the kernel then refuses.
 var ErrLongPath = errors.New("its path in the bundle is longer than what unpacks a stream can make")
 
-// Rewriter writes what an [Extractor] would put onto a disk as a tar stream
-// instead, entry by entry as it comes in: no disk, no privilege, and memory for
-// the names only (see below). What a program that unpacks the result as root
-// gets is what the Extractor makes.
+// Rewriter writes what an [Extractor] would put onto a disk as a tar stream instead, entry by entry
+// as it comes in: no disk, no privilege, and memory for the names only (see below). What a program
+// that unpacks the result as root gets is what the Extractor makes.
 //
 // # What it promises
 //
-// It refuses what an Extractor refuses, an entry that would leave the root
-// first of all. No name that it writes has a "..", is absolute, or leads through
-// a symlink: paths are resolved the way the kernel would below the root, among
-// the names that have passed, and written as what they resolve to. So a program
-// that unpacks into an empty directory needs no care of its own. Every
-// directory is written before what is in it. Those that the stream does not
-// name come with the mode and owner that an Extractor gives them, and again at
-// the end with their modification time, which is not known before.
+// It refuses what an Extractor refuses, an entry that would leave the root first of all. No name
+// that it writes has a "..", is absolute, or leads through a symlink: paths are resolved the way
+// the kernel would below the root, among the names that have passed, and written as what they
+// resolve to. So a program that unpacks into an empty directory needs no care of its own. Every
+// directory is written before what is in it. Those that the stream does not name come with the mode
+// and owner that an Extractor gives them, and again at the end with their modification time, which
+// is not known before.
 //
 // Ids in the headers are those on the disk; no user or group is named.
 //
 // # What it does not promise
 //
-// Neither a directory that is not empty nor, by a directory or a file, a symlink
-// can be replaced (ErrReplaced). Other entries that replace one are written like
-// all, for the reader to do the same. Devices can be
-// had without privilege here, and so [tarx.DevicesAuto] keeps them all. Beyond some
-// four million files, whether a hard link's target exists, and whether a parent
-// is not a file, is for the reader to find out. Directories and symlinks whose names
-// take more than [tarx.MaxTables] are refused, and so are paths that are too long to be
-// unpacked (ErrLongPath).
+// Neither a directory that is not empty nor, by a directory or a file, a symlink can be replaced
+// (ErrReplaced). Other entries that replace one are written like all, for the reader to do the
+// same. Devices can be had without privilege here, and so [tarx.DevicesAuto] keeps them all. Beyond
+// some four million files, whether a hard link's target exists, and whether a parent is not a file,
+// is for the reader to find out. Directories and symlinks whose names take more than
+// [tarx.MaxTables] are refused, and so are paths that are too long to be unpacked (ErrLongPath).
 //
 // # What a failure leaves
 //
-// What was written so far, and after [Rewriter.Abort] an end that every reader
-// takes for a cut.
+// What was written so far, and after [Rewriter.Abort] an end that every reader takes for a cut.
 type Rewriter struct {
 	tarx.Engine
 	prefix string
@@ -96,12 +90,12 @@ const outBuffer = 256 << 10
 // maxKept is the largest file, in bytes, that [Rewriter.ReadFile] gives.
 const maxKept = 16 << 20
 
-// New makes a Rewriter that writes to w. prefix, which ends in a slash,
-// comes before all names. keep names files for [Rewriter.ReadFile].
+// New makes a Rewriter that writes to w. prefix, which ends in a slash, comes before all names.
+// keep names files for [Rewriter.ReadFile].
 //
-// Of the options, Mapping and CapRootID are about the ids in the headers. With
-// OwnerRootless every entry has the owner that Mapping gives to 0:0, and the
-// mapping needs no other id. Workers means nothing.
+// Of the options, Mapping and CapRootID are about the ids in the headers. With OwnerRootless every
+// entry has the owner that Mapping gives to 0:0, and the mapping needs no other id. Workers means
+// nothing.
 func New(w io.Writer, prefix string, keep []string, o tarx.Options) *Rewriter {
 	r := &Rewriter{
 		Engine: tarx.NewEngine(o), prefix: prefix, out: bufio.NewWriterSize(w, outBuffer), names: newNames(), kept: map[string]*keptFile{},
@@ -113,8 +107,8 @@ func New(w io.Writer, prefix string, keep []string, o tarx.Options) *Rewriter {
 	return r
 }
 
-// Rewrite reads one tar stream to its end and writes all of it but an end
-// marker. Errors are those of [Extract], and of writing.
+// Rewrite reads one tar stream to its end and writes all of it but an end marker. Errors are those
+// of [Extract], and of writing.
 func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -127,7 +121,7 @@ func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
 		return r.entry(h)
 	})
 	if err == nil {
-		err = r.finishImplied()
+		err = r.repeatImplied()
 	}
 	if errors.Is(err, tarx.ErrStopped) {
 		err = context.Cause(ctx)
@@ -162,10 +156,10 @@ func (r *Rewriter) Close() (*tarx.Report, error) {
 	return &r.Report, nil
 }
 
-// Abort ends the stream so that its reader notices. That the end-of-archive
-// marker is missing is not enough: GNU tar and others take the end of the input
-// for the end of the archive. Inside a body all notice; between two entries an
-// extension header comes that announces a body, and none follows.
+// Abort ends the stream so that its reader notices. That the end-of-archive marker is missing is
+// not enough: GNU tar and others take the end of the input for the end of the archive. Inside a
+// body all notice; between two entries an extension header comes that announces a body, and none
+// follows.
 func (r *Rewriter) Abort() error {
 	if r.werr == nil && r.owed == 0 {
 		r.owed = tarx.BlockSize
@@ -183,9 +177,9 @@ func (r *Rewriter) Has(name string) bool {
 	return node || leaf
 }
 
-// ReadFile gives the content of one of the files to keep, as it was last in the
-// stream. A file that the stream does not have is fs.ErrNotExist. One that
-// cannot be had from what has passed, as behind a symlink, is another error.
+// ReadFile gives the content of one of the files to keep, as it was last in the stream. A file that
+// the stream does not have is fs.ErrNotExist. One that cannot be had from what has passed, as
+// behind a symlink, is another error.
 func (r *Rewriter) ReadFile(name string) ([]byte, error) {
 	parent, base := tarx.SplitPath([]byte(name))
 	dir, err := r.names.walk(parent, nil)
@@ -256,13 +250,13 @@ func (r *Rewriter) entry(h *tarx.Header) error {
 		return r.Refused(h, err)
 	}
 	if tarx.Dots(base) {
-		dir, err := r.names.walk(r.Full, r.imply)
+		dir, err := r.names.walk(r.Full, r.addImplied)
 		if err != nil {
 			return r.blame(h, err)
 		}
 		return r.directory(h, &o, dir)
 	}
-	dir, err := r.names.walk(parent, r.imply)
+	dir, err := r.names.walk(parent, r.addImplied)
 	if err == nil && len(base) > unix.NAME_MAX {
 		err = unix.ENAMETOOLONG
 	}
@@ -333,7 +327,7 @@ func (r *Rewriter) node(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byt
 	return r.put(h, o)
 }
 
-// clear frees a name for what is no directory.
+// clear frees a name for what is not a directory.
 func (r *Rewriter) clear(dir int32, base []byte) error {
 	n, ok := r.names.node(dir, base)
 	if !ok {
@@ -359,11 +353,11 @@ func (r *Rewriter) start() error {
 		return nil
 	}
 	r.started = true
-	return r.implied(0)
+	return r.writeImplied(0)
 }
 
-// imply makes a directory that no entry has named.
-func (r *Rewriter) imply(dir int32, name []byte) (int32, error) {
+// addImplied makes a directory that no entry has named.
+func (r *Rewriter) addImplied(dir int32, name []byte) (int32, error) {
 	if len(name) > unix.NAME_MAX {
 		return 0, unix.ENAMETOOLONG
 	}
@@ -374,11 +368,11 @@ func (r *Rewriter) imply(dir int32, name []byte) (int32, error) {
 	if err != nil {
 		return 0, err
 	}
-	return n, r.implied(n)
+	return n, r.writeImplied(n)
 }
 
-// implied writes a directory that no entry has named.
-func (r *Rewriter) implied(dir int32) error {
+// writeImplied writes a directory that no entry has named.
+func (r *Rewriter) writeImplied(dir int32) error {
 	uid, gid, err := r.Owner.Disk(0, 0)
 	if err != nil {
 		return err
@@ -387,14 +381,14 @@ func (r *Rewriter) implied(dir int32) error {
 	return r.header(&tarx.OutHeader{Type: tarx.TypeDir, Name: string(name), Mode: tarx.ImpliedMode, UID: uid, GID: gid, Sec: r.NewestSec, Nsec: r.NewestNsec})
 }
 
-// finishImplied repeats the directories that no entry has named, now that the
-// newest time in the stream is known.
-func (r *Rewriter) finishImplied() error {
+// repeatImplied repeats the directories that no entry has named, now that the newest time in the
+// stream is known.
+func (r *Rewriter) repeatImplied() error {
 	for n := range int32(r.names.nodes.Len()) {
 		if r.names.at(n).flags&nodeImplied == 0 {
 			continue
 		}
-		if err := r.implied(n); err != nil {
+		if err := r.writeImplied(n); err != nil {
 			return err
 		}
 	}
@@ -414,8 +408,8 @@ func (r *Rewriter) directory(h *tarx.Header, o *tarx.OutHeader, dir int32) error
 		node.flags |= nodeOwned
 		o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: []byte(tarx.XattrRootless), Value: tarx.RootlessValue(h.UID, h.GID)})
 	case node.flags&nodeOwned != 0:
-		// An entry before this one gave it ids, and an attribute cannot be
-		// taken away: it says 0 and 0, field by field.
+		// An entry before this one gave it ids, and an attribute cannot be taken away: it says 0
+		// and 0, field by field.
 		o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: []byte(tarx.XattrRootless), Value: []byte{1 << 3, 0, 2 << 3, 0}})
 	}
 	return r.put(h, o)
@@ -490,10 +484,9 @@ func (r *Rewriter) symlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base []
 	return r.put(h, o)
 }
 
-// hardlink writes another name for what an earlier entry made. Like the
-// Extractor, it gives no metadata to a link; but some readers change the owner
-// through every name, which takes the capabilities away, and so those of the
-// entry are kept.
+// hardlink writes another name for what an earlier entry made. Like the Extractor, it gives no
+// metadata to a link; but some readers change the owner through every name, which takes the
+// capabilities away, and so those of the entry are kept.
 func (r *Rewriter) hardlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base []byte) error {
 	r.Report.Hardlinks++
 	parent, last, err := r.LinkTarget(h)
@@ -554,9 +547,8 @@ func (r *Rewriter) hardlink(h *tarx.Header, o *tarx.OutHeader, dir int32, base [
 	return r.put(h, o)
 }
 
-// nameMeta is for an entry that is neither file nor directory: the kernel lets
-// such have no user attributes, so that a reader could not set what OwnerRootless
-// needs.
+// nameMeta is for an entry that is neither file nor directory: the kernel lets such have no user
+// attributes, so that a reader could not set what OwnerRootless needs.
 func (r *Rewriter) nameMeta(h *tarx.Header, o *tarx.OutHeader) {
 	if r.NotesOwner(h) {
 		r.Lose(h, tarx.LossOwner, fmt.Sprintf("%d:%d", h.UID, h.GID))

@@ -162,8 +162,8 @@ func TestRewriteRandom(t *testing.T) {
 	}
 }
 
-// compareRewrite rewrites a stream. What comes out can be trusted by everybody, and is the same tree. It reports whether the
-// stream was taken.
+// compareRewrite rewrites a stream. What comes out can be trusted by everybody, and is the same
+// tree. It reports whether the stream was taken.
 func compareRewrite(t *testing.T, data []byte) bool {
 	_, out, err := rewrite(t, data)
 	if err != nil {

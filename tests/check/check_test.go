@@ -166,7 +166,7 @@ func (h *host) check(t *testing.T, dir string) []finding {
 	return report.Findings
 }
 
-// runs says whether runc runs the bundle to its end with status 0.
+// runs reports whether runc runs the bundle to its end with status 0.
 func (h *host) runs(t *testing.T, dir string) (bool, string) {
 	t.Helper()
 	testenv.NeedTool(t, "runc")

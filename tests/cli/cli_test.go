@@ -1,5 +1,5 @@
-// Package cli tests the command line: names, exit codes, what is printed, what
-// is left behind. The scripts in testdata read like a session at a terminal.
+// Package cli tests the command line: names, exit codes, what is printed, what is left behind. The
+// scripts in testdata read like a session at a terminal.
 package cli
 
 import (
@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestScripts runs testdata/*.txtar. Each finds a small filesystem stream in
-// $WORK/c.tar and has the command
+// TestScripts runs testdata/*.txtar. Each finds a small filesystem stream in $WORK/c.tar and has
+// the command
 //
 //	status N PROGRAM ARG...
 //
@@ -137,8 +137,8 @@ func smallTar(dir string) error {
 	return os.RemoveAll(tree)
 }
 
-// emptyProgram is a program for this machine with nothing in it: a header and one
-// segment of type PT_NULL (elf(5), Elf64_Ehdr and Elf64_Phdr).
+// emptyProgram is a program for this machine with nothing in it: a header and one segment of type
+// PT_NULL (elf(5), Elf64_Ehdr and Elf64_Phdr).
 var emptyProgram = func() string {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -191,8 +191,8 @@ func wantStatus(t *testing.T, err error, want int) {
 	}
 }
 
-// TestNothingRead shows that what can be known to be wrong is found before a
-// byte of standard input is read: all of it is still there for the next reader.
+// TestNothingRead shows that what can be known to be wrong is found before a byte of standard input
+// is read: all of it is still there for the next reader.
 func TestNothingRead(t *testing.T) {
 	bin := testenv.Binary(t)
 	dir := workDir(t)
@@ -305,7 +305,8 @@ func startedCommand(t *testing.T, cmd *exec.Cmd, dir string, start []byte) io.Wr
 	}
 }
 
-// TestPipeSize looks at the pipe of a run: one that is small grows, one that somebody has made large stays so.
+// TestPipeSize looks at the pipe of a run: one that is small grows, one that somebody has made
+// large stays so.
 func TestPipeSize(t *testing.T) {
 	for _, c := range []struct{ before, after int }{{64 << 10, 128 << 10}, {1 << 20, 1 << 20}} {
 		dir := workDir(t)
@@ -350,8 +351,8 @@ func TestPipeSize(t *testing.T) {
 	}
 }
 
-// TestKilled leaves a stage with kill -9, which the next run removes. A run
-// that is still at work keeps its own.
+// TestKilled leaves a stage with kill -9, which the next run removes. A run that is still at work
+// keeps its own.
 func TestKilled(t *testing.T) {
 	dir := workDir(t)
 	dead, in := started(t, dir, "-o", "b")
@@ -478,8 +479,8 @@ func TestSleeper(t *testing.T) {
 	time.Sleep(time.Minute)
 }
 
-// TestForceAtomic replaces a bundle again and again under the eyes of a reader,
-// who must find a whole bundle each time.
+// TestForceAtomic replaces a bundle again and again under the eyes of a reader, who must find a
+// whole bundle each time.
 func TestForceAtomic(t *testing.T) {
 	dir := workDir(t)
 	cmd := exec.Command(testenv.Binary(t), "-o", "b", "-i", "c.tar")
@@ -502,8 +503,8 @@ func TestForceAtomic(t *testing.T) {
 			return
 		default:
 		}
-		// One open handle is one of the two bundles, though perhaps the old one
-		// in the middle of its removal; the name is never without one.
+		// One open handle is one of the two bundles, though perhaps the old one in the middle of
+		// its removal; the name is never without one.
 		if _, err := os.Stat(filepath.Join(dir, "b")); err != nil {
 			t.Fatal(err)
 		}

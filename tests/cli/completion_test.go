@@ -15,7 +15,8 @@ import (
 
 // complete has a shell complete a line. The shells differ in what they give back: see candidates.
 var complete = map[string]string{
-	// Bash hands over words. Where "=" is in COMP_WORDBREAKS, as it is usually, it is a word by itself.
+	// Bash hands over words. Where "=" is in COMP_WORDBREAKS, as it is usually, it is a word by
+	// itself.
 	"bash": `
 source "$1"
 words=() line=$2
@@ -30,7 +31,8 @@ printf '%s\n' "${COMPREPLY[@]}"
 source $argv[1]
 complete -C $argv[2]
 `,
-	// Zsh completes at a terminal only. There, every match is printed in a line of its own, and a key ends it.
+	// Zsh completes at a terminal only. There, every match is printed in a line of its own, and a
+	// key ends it.
 	"zsh": `
 zmodload zsh/zpty
 zpty z zsh -f -i
@@ -46,7 +48,8 @@ true
 `,
 }
 
-// candidates makes the same of what the shells say: the words alone, without what the line has already.
+// candidates makes the same of what the shells say: the words alone, without what the line has
+// already.
 func candidates(out string) []string {
 	var words []string
 	for line := range strings.Lines(out) {

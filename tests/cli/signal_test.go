@@ -37,7 +37,8 @@ func TestSignal(t *testing.T) {
 	}
 }
 
-// TestSignalElsewhere ends runs that wait in other places than in the extractor's own read: behind a decoder, before a digest.
+// TestSignalElsewhere ends runs that wait in other places than in the extractor's own read: behind
+// a decoder, before a digest.
 func TestSignalElsewhere(t *testing.T) {
 	digest := []string{"--digest", "sha256:" + strings.Repeat("0", 64)}
 	for name, c := range map[string]struct {
@@ -181,8 +182,8 @@ func TestNohup(t *testing.T) {
 	}
 }
 
-// TestNobodyReads has a reader of standard output or error that has gone away. A
-// bundle is made all the same; what goes to standard output ends as by SIGPIPE.
+// TestNobodyReads has a reader of standard output or error that has gone away. A bundle is made all
+// the same; what goes to standard output ends as by SIGPIPE.
 func TestNobodyReads(t *testing.T) {
 	for _, c := range []struct {
 		args string
@@ -221,8 +222,8 @@ func TestNobodyReads(t *testing.T) {
 	}
 }
 
-// TestOutputLost has a standard output that takes nothing. That is an error of what
-// has no other outcome, and none of a bundle that is there.
+// TestOutputLost has a standard output that takes nothing. That is an error of what has no other
+// outcome, and none of a bundle that is there.
 func TestOutputLost(t *testing.T) {
 	for _, c := range []struct {
 		args string

@@ -26,8 +26,8 @@ func service(unit string) map[string]string {
 	return lines
 }
 
-// TestUnitVerify has systemd read the units of bundles with names that it would take
-// for something else.
+// TestUnitVerify has systemd read the units of bundles with names that it would take for something
+// else.
 func TestUnitVerify(t *testing.T) {
 	verify := testenv.NeedTool(t, "systemd-analyze")
 	testenv.NeedTool(t, "runc")
@@ -61,12 +61,12 @@ func TestUnitVerify(t *testing.T) {
 	}
 }
 
-// withoutHybrid runs its arguments where no unified hierarchy lies beside the others,
-// which crun refuses.
+// withoutHybrid runs its arguments where no unified hierarchy lies beside the others, which crun
+// refuses.
 const withoutHybrid = `! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified || exit 1; exec "$@"`
 
-// TestUnitRuns does what systemd would do with a unit: start, stop by its signal,
-// and clean up what a killed runtime leaves.
+// TestUnitRuns does what systemd would do with a unit: start, stop by its signal, and clean up what
+// a killed runtime leaves.
 func TestUnitRuns(t *testing.T) {
 	testenv.NeedRoot(t)
 	for _, runtime := range []string{"runc", "crun"} {

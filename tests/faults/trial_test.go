@@ -29,7 +29,7 @@ type trial struct {
 	// arrange makes it go wrong. It may be nil.
 	arrange func(s *scene, cmd *inject.Command) (undo func(), err error)
 	expect  func(res *inject.Result) expectation
-	// must: it is no trial where the fault did not come about.
+	// must: it is not a trial where the fault did not come about.
 	must func(res *inject.Result) bool
 }
 

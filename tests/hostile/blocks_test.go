@@ -20,8 +20,8 @@ func init() {
 type quirks struct {
 	ustarSize     bool // the size of a PAX header is passed over (CVE-2025-62518)
 	paxOnLongName bool // the size of a PAX header is taken for that of the 'L' or 'K' header behind it
-	loosePAX      bool // what is no record is passed over
-	looseNumbers  bool // what is no number, or no size, is 0
+	loosePAX      bool // what is not a record is passed over
+	looseNumbers  bool // what is not a number, or no size, is 0
 	bodies        bool // a size is a body, whatever the type
 }
 

@@ -52,7 +52,7 @@ func cutCases() []testCase {
 		{row: row, name: "an entry behind one zero block", archive: "file f = x\nzeros 512\nfile g = y", want: 3, bites: []string{"gnutar leaves out g"}},
 		{row: row, name: "zeros behind it are padding", archive: "file f = x\nend\nzeros 9216", tree: "file f = x", bites: []string{"gotar accepts"}},
 		{row: row, name: "zeros that are no whole block", archive: "file f = x\nend\nzeros 100", tree: "file f = x", bites: []string{"gotar accepts"}},
-		{row: row, name: "text", archive: "noend\nbytes " + strconv.Quote(strings.Repeat("This is no archive. ", 100)), want: 3, bites: []string{"bsdtar fails"}},
+		{row: row, name: "text", archive: "noend\nbytes " + strconv.Quote(strings.Repeat("This is not an archive. ", 100)), want: 3, bites: []string{"bsdtar fails"}},
 		{row: row, name: "an error message behind an honest start", archive: "noend\nfile f = x\nbytes \"Error response from daemon: no such container\\n\"", want: 3, bites: []string{"gnutar accepts"}},
 	}
 }
@@ -107,7 +107,7 @@ func paxCases() []testCase {
 		{"no key", `"5 =g\n"`},
 		{"no blank", `"10path=gg\n"`},
 		{"one record and a half", `"10 path=g\n10 pat"`},
-		{"text", `"this is no record"`},
+		{"text", `"this is not a record"`},
 	} {
 		cases = append(cases, testCase{row: row, name: r.name, archive: "paxraw " + r.text + "\nfile f = x", want: 3,
 			bites: []string{"reads-pax-loosely | gotar differ"}})

@@ -110,7 +110,7 @@ func replacedCases() []testCase {
 
 // rootEntryCases: the entry for the root itself.
 func rootEntryCases() []testCase {
-	const row = "umoci CVE-2021-29136: a root entry that is no directory"
+	const row = "umoci CVE-2021-29136: a root entry that is not a directory"
 	var cases []testCase
 	for _, name := range []string{".", "./", "/", "./.", "//", "/./", `""`} {
 		for _, entry := range []struct{ name, line, bite string }{

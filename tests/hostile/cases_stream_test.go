@@ -146,7 +146,7 @@ func numberCases() []testCase {
 		{"a negative uid in PAX", "pax.uid=-4294967296", "root: wraps makes file f uid=0 mode=4755 = x"},
 		{"a uid that is a word", "pax.uid=root", "reads-no-checksum accepts"},
 		{"a uid with a fraction", "pax.uid=1.5", "reads-no-checksum accepts"},
-		{"a uid field that is no number", "uid=raw:zzzzzzz", "reads-no-checksum accepts"},
+		{"a uid field that is not a number", "uid=raw:zzzzzzz", "reads-no-checksum accepts"},
 		{"a uid field with an 8", "uid=raw:0000008", "reads-no-checksum accepts"},
 	} {
 		c := testCase{row: ids, name: id.name, archive: "file f mode=04755 " + id.attrs + " = x", want: 3, bites: []string{id.bite}}
@@ -163,7 +163,7 @@ func numberCases() []testCase {
 		{"a size of 2^63-512, which overflows when rounded up", "size=b256/9223372036854775297"},
 		{"a size of 2^95-1", "size=b256/39614081257132168796771975167"},
 		{"a size of 8 GiB and nothing behind it", "size=8589934591"},
-		{"a size that is no number", "size=raw:zzzzzzzzzzz"},
+		{"a size that is not a number", "size=raw:zzzzzzzzzzz"},
 		{"a size with a sign", "size=raw:-0000000001"},
 		{"a size with a blank in it", `size=raw:"000 0000001"`},
 		{"a PAX size of -1", "pax.size=-1"},
@@ -171,8 +171,8 @@ func numberCases() []testCase {
 		{"a PAX size of 2^63-1", "pax.size=9223372036854775807"},
 		{"a PAX size that is a word", "pax.size=big"},
 		{"a PAX size in hexadecimal", "pax.size=0x10"},
-		{"a mode that is no number", "mode=raw:rwxr-x"},
-		{"a time that is no number", "mtime=raw:yesterday.."},
+		{"a mode that is not a number", "mode=raw:rwxr-x"},
+		{"a time that is not a number", "mtime=raw:yesterday.."},
 		{"a PAX time that is a word", "pax.mtime=yesterday"},
 		{"a PAX time with two points", "pax.mtime=1.2.3"},
 		{"a PAX time with an exponent", "pax.mtime=1e9"},

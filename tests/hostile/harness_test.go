@@ -283,7 +283,7 @@ func (s *scene) bite(archive []byte, bite string) {
 	}
 	who, change, ok := strings.Cut(bite, ": ")
 	if !ok {
-		s.t.Fatalf("%q is no bite", bite)
+		s.t.Fatalf("%q is not a bite", bite)
 	}
 	path, what, _ := strings.Cut(change, ": ")
 	r := s.victim(archive, who)
@@ -308,7 +308,7 @@ func (s *scene) victim(archive []byte, who string) result {
 		return s.run(bytes.NewReader(archive), nil, program, append(args, strings.Fields(flags)...)...)
 	}
 	if _, ok := profiles[who]; !ok {
-		s.t.Fatalf("%q is no extractor", who)
+		s.t.Fatalf("%q is not an extractor", who)
 	}
 	return s.self(archive, "naive", who, root)
 }
@@ -327,7 +327,7 @@ func list(s *scene, archive []byte, who string) string {
 	s.t.Helper()
 	reader, ok := readers[who]
 	if !ok {
-		s.t.Fatalf("%q is no reader", who)
+		s.t.Fatalf("%q is not a reader", who)
 	}
 	return reader(s, archive)
 }

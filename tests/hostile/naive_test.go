@@ -181,7 +181,7 @@ func checkParents(root, dir string, seen map[string]bool, cache string) error {
 	}
 	st, err := os.Lstat(filepath.Join(root, dir))
 	if err == nil && !st.IsDir() {
-		return fmt.Errorf("%q is no directory", dir)
+		return fmt.Errorf("%q is not a directory", dir)
 	}
 	return nil
 }

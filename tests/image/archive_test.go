@@ -221,7 +221,7 @@ var other = map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH
 type archiveCase struct {
 	name   string
 	make   func(a *archiver)
-	raw    func(a *archiver) []byte // where it is no archive
+	raw    func(a *archiver) []byte // where it is not an archive
 	flags  []string
 	code   int
 	stderr string // a regular expression; empty: silence
@@ -605,7 +605,7 @@ func cases() []archiveCase {
 			l := a.layer(here)
 			a.layout(a.manifest(a.config("", l), append(gzipped(l), 0, 0, 0)))
 		}, tree: here},
-		{name: "a layer that is no tar", make: func(a *archiver) {
+		{name: "a layer that is not tar", make: func(a *archiver) {
 			l := bytes.Repeat([]byte("no tar "), 1000)
 			a.layout(a.manifest(a.config("", l), l))
 		}, code: 3, stderr: "layer 1 of 1 "},

@@ -150,7 +150,7 @@ func merge(a, b map[string]string) map[string]string {
 	return all
 }
 
-// contains says whether target can be reached below a directory: the link would go with what it replaces.
+// contains reports whether target can be reached below a directory: the link would go with what it replaces.
 func contains(dir, target *inode) bool {
 	for _, child := range dir.children {
 		if child == target || child.verb == "dir" && contains(child, target) {

@@ -159,7 +159,7 @@ func walk(stream []byte) (largest *tar.Header, entries int, err error) {
 	}
 }
 
-// ended says whether a stream has the marker that ours insists on.
+// ended reports whether a stream has the marker that ours insists on.
 func ended(stream []byte) bool {
 	n := len(stream) - len(bytes.TrimRight(stream, "\x00"))
 	return n >= 1024

@@ -203,7 +203,7 @@ func attrsOf(n *inode) []tarscript.Attr {
 	return []tarscript.Attr{{Key: "mode", Value: n.mode}, {Key: "uid", Value: uid}, {Key: "gid", Value: gid}, {Key: "pax.mtime", Value: n.mtime.String()}}
 }
 
-// throughSymlink says whether a name's parent is reached by a symlink.
+// throughSymlink reports whether a name's parent is reached by a symlink.
 func throughSymlink(m *model, name string) bool {
 	here := m.root
 	parts := strings.Split(name, "/")
@@ -273,7 +273,7 @@ func TestGeneratedStreamsAgainstOthers(t *testing.T) {
 	}
 	t.Logf("GNU tar extracted %d of %d", gnu, generatedRounds)
 	if gnu == 0 {
-		t.Error("GNU tar extracted none: it is no oracle")
+		t.Error("GNU tar extracted none: it is not an oracle")
 	}
 }
 

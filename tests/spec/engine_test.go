@@ -16,8 +16,8 @@ import (
 	"ocibundle/tests/testenv"
 )
 
-// engineConfig runs a container on a real engine and returns the config.json
-// that the engine gave to its runtime.
+// engineConfig runs a container on a real engine and returns the config.json that the engine gave
+// to its runtime.
 func engineConfig(t *testing.T, e *testenv.Engine, image string, flags ...string) map[string]any {
 	t.Helper()
 	args := append([]string{"run", "--detach"}, flags...)
@@ -52,8 +52,8 @@ func at(m map[string]any, path ...string) map[string]any {
 	return m
 }
 
-// withoutEngine takes away what only an engine has or writes: each line is a
-// difference with its reason.
+// withoutEngine takes away what only an engine has or writes: each line is a difference with its
+// reason.
 func withoutEngine(m map[string]any) {
 	delete(m, "ociVersion")               // ours is the lowest that fits
 	delete(at(m, "root"), "path")         // the engine's own storage
@@ -127,8 +127,8 @@ func allowed(m map[string]any) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// The docker template with flags is what a real engine makes of `docker run`
-// with the same flags, member by member.
+// The docker template with flags is what a real engine makes of `docker run` with the same flags,
+// member by member.
 func TestEngine(t *testing.T) {
 	e := testenv.StartDocker(t)
 	stream := probeStream(t)
@@ -232,8 +232,8 @@ add /process/capabilities/permitted [...]`},
 			if !slices.Equal(got, want) {
 				t.Errorf("differs from the engine's by\n%s\nwant differences at %q", patch, want)
 			}
-			// Profiles differ from release to release in the calls they know. What
-			// a flag adds and takes must be the same among those both know.
+			// Profiles differ from release to release in the calls they know. What a flag adds and
+			// takes must be the same among those both know.
 			if c.flags == "" {
 				plainOurs, plainTheirs = ourCalls, theirCalls
 				if len(theirCalls) < 300 || len(ourCalls) < 300 {

@@ -16,8 +16,8 @@ import (
 	"ocibundle/tests/testenv"
 )
 
-// An entrypoint as images of servers have it: as root it gives the data to the
-// server's user, becomes that user, and starts itself again.
+// An entrypoint as images of servers have it: as root it gives the data to the server's user,
+// becomes that user, and starts itself again.
 const entrypoint = `#!/bin/sh
 set -e
 if [ "$1" = redis-server ] && [ "$(id -u)" = 0 ]; then
@@ -45,8 +45,7 @@ done
 ln -s dash usr/bin/sh
 tar -cf ../rootfs.tar .`
 
-// Redis runs by default as its image means it to: its
-// entrypoint may chown, and drop to its user.
+// Redis runs by default as its image means it to: its entrypoint may chown, and drop to its user.
 func TestEntrypoint(t *testing.T) {
 	testenv.NeedRoot(t)
 	runc := testenv.NeedTool(t, "runc", "setpriv", "ldd")

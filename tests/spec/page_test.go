@@ -6,10 +6,9 @@ import (
 	"testing"
 )
 
-// The config at the end of containerd's page "Creating OCI bundles", with
-// today's shapes where runtime-spec has changed them since: the version, the
-// capabilities in sets, no platform. The page edits it by hand; here it comes
-// from flags alone.
+// The config at the end of containerd's page "Creating OCI bundles", with today's shapes where
+// runtime-spec has changed them since: the version, the capabilities in sets, no platform. The page
+// edits it by hand; here it comes from flags alone.
 const redisPage = `{
 	"ociVersion": "1.0.0",
 	"process": {
@@ -71,8 +70,8 @@ func TestContainerdPage(t *testing.T) {
 		"--set", "/hooks={}",
 		"--", "redis-server", "--bind", "0.0.0.0"), redisPage)
 
-	// The same by other words, from nothing but an empty process: every edit
-	// flag of the page's own subjects.
+	// The same by other words, from nothing but an empty process: every edit flag of the page's own
+	// subjects.
 	sameJSON(t, good(t, dir, "", "spec",
 		"--remove", "/linux", "--set", "/linux/resources/devices/-/allow=false", "--set", "/linux/resources/devices/0/access=rwm",
 		"--pid", "private", "--ipc", "private", "--uts", "private", "--set", "/linux/namespaces/-/type=mount",

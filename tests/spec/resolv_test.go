@@ -12,9 +12,9 @@ import (
 	"ocibundle/tests/testenv"
 )
 
-// In a container whose export has no hosts file, as docker's has none, localhost is a
-// name all the same: for root and for an ordinary user, with a root that cannot be
-// written to, and without an etc.
+// In a container whose export has no hosts file, as docker's has none, localhost is a name all the
+// same: for root and for an ordinary user, with a root that cannot be written to, and without an
+// etc.
 func TestLocalhostIsAName(t *testing.T) {
 	testenv.NeedRoot(t)
 	runc := testenv.NeedTool(t, "runc", "ldd", "getent", "newuidmap")

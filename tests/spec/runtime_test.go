@@ -81,8 +81,8 @@ var runtimes = []runtimeCommand{
 	}},
 }
 
-// question is asked of the probe and must be answered so; a want that starts
-// with "!" must not be the answer, one that starts with "~" must be part of it.
+// question is asked of the probe and must be answered so; a want that starts with "!" must not be
+// the answer, one that starts with "~" must be part of it.
 type question struct{ ask, want string }
 
 type container struct {
@@ -136,8 +136,7 @@ func (c container) check(t *testing.T, output string) {
 	}
 }
 
-// Real runtimes start what the flags make, and in the container there is what
-// the flags say.
+// Real runtimes start what the flags make, and in the container there is what the flags say.
 func TestRuntimesAsRoot(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "runc", "crun", "unshare")

@@ -1,5 +1,5 @@
-// Package spec tests the flags that edit the config, and the subcommands that
-// are about it, as a user types them.
+// Package spec tests the flags that edit the config, and the subcommands that are about it, as a
+// user types them.
 package spec
 
 import (
@@ -105,9 +105,9 @@ CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_
 CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG
 CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE`
 
-// Every edit flag, and exactly what it changes in what runc spec writes. DIR
-// stands for the directory the program runs in. Where the rootless config gets
-// something else but for the numbers of the namespaces, that is in rootless.
+// Every edit flag, and exactly what it changes in what runc spec writes. DIR stands for the
+// directory the program runs in. Where the rootless config gets something else but for the numbers
+// of the namespaces, that is in rootless.
 var flagCases = []struct{ flags, want, rootless string }{
 	{flags: `-e A=1`, want: `add /process/env/2 "A=1"`},
 	{flags: `--env A=1 -e B=2,3`, want: `add /process/env/2 "A=1"` + "\n" + `add /process/env/3 "B=2,3"`},
@@ -298,8 +298,8 @@ func TestFlags(t *testing.T) {
 // rawFlags are not idempotent, nor meant to be.
 var rawFlags = map[string]bool{"--add": true, "--remove": true, "--move": true, "--test": true, "--copy": true, "--patch": true, "--set": true, "--merge-patch": true, "--hostname": true}
 
-// rootlessIndexes renumbers the namespaces: pid ipc uts mount user, where root
-// has pid network ipc uts mount.
+// rootlessIndexes renumbers the namespaces: pid ipc uts mount user, where root has pid network ipc
+// uts mount.
 func rootlessIndexes(want string) string {
 	return strings.NewReplacer("/namespaces/2", "/namespaces/1", "/namespaces/3", "/namespaces/2", "/namespaces/4", "/namespaces/4").Replace(want)
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Cgroup makes a control group in which a controller, pids for one, is at work, and returns its directory. Its processes
-// have to be gone at the end of the test, when it is removed.
+// Cgroup makes a control group in which a controller, pids for one, is at work, and returns its
+// directory. Its processes have to be gone at the end of the test, when it is removed.
 func Cgroup(t testing.TB, controller string) string {
 	t.Helper()
 	NeedRoot(t)

@@ -18,12 +18,12 @@ import (
 //go:embed engine.sh
 var engineScript string
 
-// An Engine is a private Docker engine with its own containerd, or the containerd
-// alone. It has mount and pid namespaces and a /run of its own, shares the host's
-// network, and keeps its data in memory.
+// An Engine is a private Docker engine with its own containerd, or the containerd alone. It has
+// mount and pid namespaces and a /run of its own, shares the host's network, and keeps its data in
+// memory.
 type Engine struct {
-	// Dir holds the sockets and logs. It is one and the same directory inside the
-	// engine's namespaces and outside.
+	// Dir holds the sockets and logs. It is one and the same directory inside the engine's
+	// namespaces and outside.
 	Dir string
 
 	init int // the first process in the engine's pid namespace, as seen from outside
@@ -46,8 +46,8 @@ func (e *engine) start(t testing.TB, kind string, probe func(*Engine) *exec.Cmd)
 	return e.engine
 }
 
-// StartDocker returns a running Docker engine. The tests of a process share it, and
-// it ends with the process.
+// StartDocker returns a running Docker engine. The tests of a process share it, and it ends with
+// the process.
 func StartDocker(t testing.TB) *Engine {
 	t.Helper()
 	NeedRoot(t)
@@ -55,8 +55,8 @@ func StartDocker(t testing.TB) *Engine {
 	return docker.start(t, "docker", func(e *Engine) *exec.Cmd { return e.Docker(context.Background(), "version") })
 }
 
-// StartContainerd returns a running containerd. The tests of a process share it, and
-// it ends with the process.
+// StartContainerd returns a running containerd. The tests of a process share it, and it ends with
+// the process.
 func StartContainerd(t testing.TB) *Engine {
 	t.Helper()
 	NeedRoot(t)
@@ -136,8 +136,8 @@ func (e *Engine) logs() string {
 	return all.String()
 }
 
-// RecordedConfig returns the config.json that the engine made for the container with
-// this id, which was started, in vain perhaps, with --runtime recorder.
+// RecordedConfig returns the config.json that the engine made for the container with this id, which
+// was started, in vain perhaps, with --runtime recorder.
 func (e *Engine) RecordedConfig(t testing.TB, id string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(e.Dir, "bundles", id+".json"))
@@ -161,8 +161,8 @@ func (e *Engine) Docker(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Ctr makes a command of containerd's client. It runs inside the engine's
-// namespaces, for it shares FIFOs with the containers' shims.
+// Ctr makes a command of containerd's client. It runs inside the engine's namespaces, for it shares
+// FIFOs with the containers' shims.
 func (e *Engine) Ctr(ctx context.Context, args ...string) *exec.Cmd {
 	return e.Inside(ctx, "ctr", append([]string{"--address", filepath.Join(e.Dir, "containerd.sock")}, args...)...)
 }

@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// A janitor is a process that is told of everything to undo, reads until its
-// stdin ends, which the kernel sees to however the test process dies, and then
-// undoes what is still there, last thing first.
+// A janitor is a process that is told of everything to undo, reads until its stdin ends, which the
+// kernel sees to however the test process dies, and then undoes what is still there, last thing
+// first.
 type janitor struct {
 	mu    sync.Mutex
 	cmd   *exec.Cmd
@@ -36,8 +36,7 @@ func init() {
 	}
 }
 
-// register tells the janitor of a thing before it is made; kind is one of the
-// cases of undo.
+// register tells the janitor of a thing before it is made; kind is one of the cases of undo.
 func (j *janitor) register(kind, value string) error {
 	if strings.ContainsAny(value, "\t\n") {
 		return fmt.Errorf("register %s %q for clean-up: tab or newline in it", kind, value)
@@ -65,9 +64,9 @@ func (j *janitor) register(kind, value string) error {
 	return err
 }
 
-// Cleanup undoes everything testenv has made in this process and waits for it. It
-// happens without being called, too, a moment after the process has ended; a
-// TestMain that looks for leftovers calls it first.
+// Cleanup undoes everything testenv has made in this process and waits for it. It happens without
+// being called, too, a moment after the process has ended; a TestMain that looks for leftovers
+// calls it first.
 func Cleanup() error {
 	j := &theJanitor
 	j.mu.Lock()
@@ -117,8 +116,8 @@ func undo(kind, value string) error {
 	return errors.New("nobody knows how")
 }
 
-// removeDir removes a directory and all below it, after unmounting what is
-// mounted there. That it does not exist is fine.
+// removeDir removes a directory and all below it, after unmounting what is mounted there. That it
+// does not exist is fine.
 func removeDir(dir string) error {
 	if err := unmountBelow(dir); err != nil {
 		return err
@@ -158,8 +157,8 @@ func unmountBelow(dir string) error {
 	return nil
 }
 
-// processID names a process so that a later process with the same number is not
-// taken for it: "PID:START", the start time being field 22 of proc_pid_stat(5).
+// processID names a process so that a later process with the same number is not taken for it:
+// "PID:START", the start time being field 22 of proc_pid_stat(5).
 func processID(pid int) (string, error) {
 	start, err := startTime(pid)
 	return fmt.Sprintf("%d:%s", pid, start), err
@@ -181,8 +180,8 @@ func startTime(pid int) (string, error) {
 	return fields[19], nil
 }
 
-// killEngine kills the process that processID named, an unshare(1), and waits until it
-// and all processes in the namespaces it made are gone.
+// killEngine kills the process that processID named, an unshare(1), and waits until it and all
+// processes in the namespaces it made are gone.
 func killEngine(id string) error {
 	number, start, _ := strings.Cut(id, ":")
 	pid, err := strconv.Atoi(number)
@@ -192,8 +191,8 @@ func killEngine(id string) error {
 	if now, err := startTime(pid); err != nil || now != start {
 		return nil
 	}
-	// The first process of a pid namespace ends as the last one in it. Its parent must
-	// not end before it, for then there would be no telling.
+	// The first process of a pid namespace ends as the last one in it. Its parent must not end
+	// before it, for then there would be no telling.
 	if first := child(pid); first != 0 {
 		start, err := startTime(first)
 		if err == nil {
@@ -219,8 +218,8 @@ func kill(pid int, start string) error {
 	})
 }
 
-// waitGone calls gone until it says so. A killed process takes a moment to die;
-// what does not die in ten seconds is reported, for it will not.
+// waitGone calls gone until it says so. A killed process takes a moment to die; what does not die
+// in ten seconds is reported, for it will not.
 func waitGone(gone func() (bool, error)) error {
 	for range 1000 {
 		if ok, err := gone(); ok || err != nil {
@@ -231,11 +230,11 @@ func waitGone(gone func() (bool, error)) error {
 	return errors.New("it does not go away")
 }
 
-// removeCgroups removes the control groups that have tag in their path. A
-// runtime that was killed leaves such groups behind.
+// removeCgroups removes the control groups that have tag in their path. A runtime that was killed
+// leaves such groups behind.
 func removeCgroups(tag string) error {
 	if !strings.HasPrefix(tag, "obt") {
-		return fmt.Errorf("%q is no name of ours", tag)
+		return fmt.Errorf("%q is not a name of ours", tag)
 	}
 	groups := cgroups(tag)
 	for _, group := range slices.Backward(groups) {

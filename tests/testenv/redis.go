@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// FreePort returns a TCP port on the loopback address that nobody listened on a
-// moment ago.
+// FreePort returns a TCP port on the loopback address that nobody listened on a moment ago.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -24,8 +23,8 @@ func FreePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// PingRedis asks the server at a port of the loopback address for a PONG until it
-// answers or the context ends.
+// PingRedis asks the server at a port of the loopback address for a PONG until it answers or the
+// context ends.
 func PingRedis(ctx context.Context, port int) error {
 	for {
 		answer, err := Redis(ctx, port, "PING")
@@ -43,9 +42,9 @@ func PingRedis(ctx context.Context, port int) error {
 	}
 }
 
-// Redis sends one command to the server at a port of the loopback address and returns
-// the first line of the answer, which is empty where the server hangs up instead. It
-// speaks RESP, see https://redis.io/docs/latest/develop/reference/protocol-spec/.
+// Redis sends one command to the server at a port of the loopback address and returns the first
+// line of the answer, which is empty where the server hangs up instead. It speaks RESP, see
+// https://redis.io/docs/latest/develop/reference/protocol-spec/.
 func Redis(ctx context.Context, port int, args ...string) (string, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))

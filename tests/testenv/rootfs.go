@@ -19,11 +19,11 @@ const RedisUID, RedisGID = 999, 999
 //go:embed redis-rootfs.sh
 var redisScript string
 
-// RedisRootfs fills the directory dir, which must exist and be empty, with a small
-// container filesystem (about 19 MB) in which the real redis-server runs: the
-// programs redis-server and redis-cli of this machine with the libraries they need,
-// a user redis, and the usual files and directories of a Debian image. As root the
-// owners are as in an image; otherwise everything is the caller's.
+// RedisRootfs fills the directory dir, which must exist and be empty, with a small container
+// filesystem (about 19 MB) in which the real redis-server runs: the programs redis-server and
+// redis-cli of this machine with the libraries they need, a user redis, and the usual files and
+// directories of a Debian image. As root the owners are as in an image; otherwise everything is the
+// caller's.
 func RedisRootfs(t testing.TB, dir string) {
 	t.Helper()
 	NeedTool(t, "ldd", "redis-check-rdb", "redis-cli")
@@ -32,9 +32,9 @@ func RedisRootfs(t testing.TB, dir string) {
 
 var container, redis, debian shared
 
-// RedisContainer returns a Docker engine and the name of a container on it that was
-// created, not started, from an image with the contents of [RedisRootfs]. The tests of
-// a process share it, and it ends with the process.
+// RedisContainer returns a Docker engine and the name of a container on it that was created, not
+// started, from an image with the contents of [RedisRootfs]. The tests of a process share it, and
+// it ends with the process.
 func RedisContainer(t testing.TB) (e *Engine, name string) {
 	t.Helper()
 	e = StartDocker(t)
@@ -53,9 +53,8 @@ func RedisContainer(t testing.TB) (e *Engine, name string) {
 	})
 }
 
-// RedisExport returns the path of a tar file with what `docker export` writes for
-// the container of [RedisContainer]. The tests of a process share it. Every user may
-// read it.
+// RedisExport returns the path of a tar file with what `docker export` writes for the container of
+// [RedisContainer]. The tests of a process share it. Every user may read it.
 func RedisExport(t testing.TB) string {
 	t.Helper()
 	e, name := RedisContainer(t)
@@ -69,11 +68,10 @@ func RedisExport(t testing.TB) string {
 	})
 }
 
-// DebianExport returns the path of a tar file that `docker export` wrote: a
-// container of a freshly bootstrapped minimal Debian, some thousands of entries. It
-// takes a while and a Debian mirror. The tests of a process share it; so do all
-// processes that have the same directory in OCIBUNDLE_TEST_CACHE, which is made and
-// removed by who sets it. Every user may read it.
+// DebianExport returns the path of a tar file that `docker export` wrote: a container of a freshly
+// bootstrapped minimal Debian, some thousands of entries. It takes a while and a Debian mirror. The
+// tests of a process share it; so do all processes that have the same directory in
+// OCIBUNDLE_TEST_CACHE, which is made and removed by who sets it. Every user may read it.
 func DebianExport(t testing.TB) string {
 	t.Helper()
 	e := StartDocker(t)

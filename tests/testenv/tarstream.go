@@ -70,8 +70,7 @@ const tarBlock = 512
 
 var SomeTime = time.Unix(1_700_000_000, 123_456_789)
 
-// TarSeeds gives a fuzzer the archives that Go's own tests are made of, and
-// some of ours.
+// TarSeeds gives a fuzzer the archives that Go's own tests are made of, and some of ours.
 func TarSeeds(f *testing.F) {
 	f.Helper()
 	goroot, err := exec.Command("go", "env", "GOROOT").Output()
@@ -103,8 +102,8 @@ func TarSeeds(f *testing.F) {
 	))
 }
 
-// SealTar makes the mutations of a fuzzer worth reading: header blocks get the
-// right checksum, and the stream its end-of-archive marker.
+// SealTar makes the mutations of a fuzzer worth reading: header blocks get the right checksum, and
+// the stream its end-of-archive marker.
 func SealTar(data []byte) []byte {
 	b := bytes.Clone(data)
 	b = append(b, make([]byte, -len(b)&(tarBlock-1))...)
@@ -138,8 +137,8 @@ func ParseTar(data []byte) (entries []ParsedEntry, err error) {
 		if err != nil {
 			return entries, err
 		}
-		// What archive/tar leaves to its caller: what belongs to a volume and is no file of it, directories that only their
-		// name tells, and sizes that mean nothing.
+		// What archive/tar leaves to its caller: what belongs to a volume and is not a file of it,
+		// directories that only their name tells, and sizes that mean nothing.
 		typ := h.Typeflag
 		switch typ {
 		case tar.TypeXGlobalHeader, 'V', 'M':
@@ -176,9 +175,9 @@ func ParseTar(data []byte) (entries []ParsedEntry, err error) {
 	}
 }
 
-// TarLines makes a layer of lines: "f NAME [CONTENT]", "d NAME", "l NAME TARGET" for a
-// symlink, "h NAME TARGET" for a hard link, "p NAME". A word in front such as
-// "mode=700", "time=5" or "user.x=y" is an attribute.
+// TarLines makes a layer of lines: "f NAME [CONTENT]", "d NAME", "l NAME TARGET" for a symlink, "h
+// NAME TARGET" for a hard link, "p NAME". A word in front such as "mode=700", "time=5" or
+// "user.x=y" is an attribute.
 func TarLines(t *testing.T, lines string) []byte {
 	t.Helper()
 	var b bytes.Buffer

@@ -30,8 +30,8 @@ func packageOf(program string) (string, bool) {
 	return "", false
 }
 
-// missing ends a test that lacks something: skipped where only unit tests were
-// asked for, failed everywhere else.
+// missing ends a test that lacks something: skipped where only unit tests were asked for, failed
+// everywhere else.
 func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if Unit() {
@@ -40,8 +40,7 @@ func missing(t testing.TB, format string, args ...any) {
 	t.Fatalf(format, args...)
 }
 
-// Unit reports whether only the tests that need nothing but Go were asked for, as on a
-// laptop.
+// Unit reports whether only the tests that need nothing but Go were asked for, as on a laptop.
 func Unit() bool { return os.Getenv("OCIBUNDLE_TEST") == "unit" }
 
 // NeedRoot ends the test unless it runs as root.
@@ -52,8 +51,8 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// NeedTool ends the test unless every named program is installed. It returns the
-// path of the first one.
+// NeedTool ends the test unless every named program is installed. It returns the path of the first
+// one.
 func NeedTool(t testing.TB, names ...string) string {
 	t.Helper()
 	var first string
@@ -73,8 +72,7 @@ func NeedTool(t testing.TB, names ...string) string {
 	return first
 }
 
-// lookTool finds a program also in the sbin directories, which an ordinary user's
-// PATH lacks.
+// lookTool finds a program also in the sbin directories, which an ordinary user's PATH lacks.
 func lookTool(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {
@@ -88,10 +86,9 @@ func lookTool(name string) (string, error) {
 	return "", err
 }
 
-// What a test starts gets every signal, also where the tests themselves run under
-// nohup(1) or in the background of a shell: an ignored signal would stay ignored in it.
-// A process that a test makes of its own program is not meant: it is to find what it was
-// given.
+// What a test starts gets every signal, also where the tests themselves run under nohup(1) or in
+// the background of a shell: an ignored signal would stay ignored in it. A process that a test
+// makes of its own program is not meant: it is to find what it was given.
 func init() {
 	if !slices.ContainsFunc(os.Args[1:], func(arg string) bool { return strings.HasPrefix(arg, "-test.") }) {
 		return
@@ -141,9 +138,9 @@ func build(t testing.TB, cgo string, flags ...string) (string, error) {
 	return path, nil
 }
 
-// NoteSources opens every source file of the program. The go command takes a test's
-// result from its cache only while the files are the same that the test has opened,
-// and does not see what a command run by the test reads.
+// NoteSources opens every source file of the program. The go command takes a test's result from its
+// cache only while the files are the same that the test has opened, and does not see what a command
+// run by the test reads.
 func NoteSources(root string) error {
 	return filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
@@ -185,8 +182,8 @@ func (s *shared) get(t testing.TB, make func() (string, error)) string {
 
 var plain, race shared
 
-// Binary builds the program, static as it is shipped, once per test process and
-// returns its path. Every user may execute it.
+// Binary builds the program, static as it is shipped, once per test process and returns its path.
+// Every user may execute it.
 func Binary(t testing.TB) string {
 	t.Helper()
 	return plain.get(t, func() (string, error) { return build(t, "0") })
@@ -199,23 +196,22 @@ func BinaryRace(t testing.TB) string {
 	return race.get(t, func() (string, error) { return build(t, "1", "-race") })
 }
 
-// Tag is part of the name of everything this test process makes: directories,
-// users, containers, control groups. It is what a search for leftovers looks for.
+// Tag is part of the name of everything this test process makes: directories, users, containers,
+// control groups. It is what a search for leftovers looks for.
 var Tag = fmt.Sprintf("obt%d", os.Getpid())
 
 var counter atomic.Int64
 
-// Name returns a name that nobody else uses, for a container or the like:
-// lower-case letters and digits, at most 20 of them.
+// Name returns a name that nobody else uses, for a container or the like: lower-case letters and
+// digits, at most 20 of them.
 func Name() string {
 	return fmt.Sprintf("%sx%d", Tag, counter.Add(1))
 }
 
-// sharedDir makes a directory that everybody may enter and that is removed when
-// the process ends.
+// sharedDir makes a directory that everybody may enter and that is removed when the process ends.
 func sharedDir() (string, error) {
-	// A short name: podman takes no state directory longer than 50 characters, and a
-	// socket's path ends at 107.
+	// A short name: podman takes no state directory longer than 50 characters, and a socket's path
+	// ends at 107.
 	dir, err := os.MkdirTemp("", Tag+"-")
 	if err != nil {
 		return "", err
@@ -226,8 +222,8 @@ func sharedDir() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-// Dir makes a directory that every user may enter (unlike t.TempDir) and removes
-// it with all below it, mounts included, at the end of the test.
+// Dir makes a directory that every user may enter (unlike t.TempDir) and removes it with all below
+// it, mounts included, at the end of the test.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := sharedDir()
@@ -242,8 +238,8 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Output runs cmd and returns what it printed on stdout. Anything but exit status
-// 0 ends the test and shows stderr.
+// Output runs cmd and returns what it printed on stdout. Anything but exit status 0 ends the test
+// and shows stderr.
 func Output(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer

@@ -152,8 +152,8 @@ func TestKilled(t *testing.T) {
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// Reading ends when the last holder of the pipe has ended; the helper process holds
-	// stderr only.
+	// Reading ends when the last holder of the pipe has ended; the helper process holds stderr
+	// only.
 	buf := make([]byte, 4096)
 	n, err := stdout.Read(buf)
 	if err != nil {

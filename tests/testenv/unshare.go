@@ -5,9 +5,10 @@ import (
 	"os/exec"
 )
 
-// StartUnshare starts a command of unshare(1) with --pid, --fork and --kill-child. Calling stop kills all processes in the
-// namespaces it made and waits until they are gone; it happens without being called, too, when the test process ends, and
-// before the directories that were made earlier are removed. To wait for the command is the caller's.
+// StartUnshare starts a command of unshare(1) with --pid, --fork and --kill-child. Calling stop
+// kills all processes in the namespaces it made and waits until they are gone; it happens without
+// being called, too, when the test process ends, and before the directories that were made earlier
+// are removed. To wait for the command is the caller's.
 func StartUnshare(cmd *exec.Cmd) (stop func() error, err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err

@@ -21,11 +21,10 @@ type Range struct {
 	Start, Count uint32
 }
 
-// UserOptions says what a [TempUser] has. The zero value is a user without
-// subordinate ids.
+// UserOptions says what a [TempUser] has. The zero value is a user without subordinate ids.
 type UserOptions struct {
-	// SubIDs, if not 0, is the size of the one range of subordinate user ids and the
-	// one of group ids that the system allots, as it does for a new user (65536).
+	// SubIDs, if not 0, is the size of the one range of subordinate user ids and the one of group
+	// ids that the system allots, as it does for a new user (65536).
 	SubIDs uint32
 	// SubUIDs and SubGIDs are ranges to be added as they are.
 	SubUIDs, SubGIDs []Range
@@ -35,16 +34,15 @@ type UserOptions struct {
 type User struct {
 	Name     string
 	UID, GID uint32
-	// Home is the user's own directory. Everybody may enter it, also a container's
-	// mapped root. It is the place for the test's files: the user cannot enter
-	// t.TempDir().
+	// Home is the user's own directory. Everybody may enter it, also a container's mapped root. It
+	// is the place for the test's files: the user cannot enter t.TempDir().
 	Home string
 	// SubUIDs and SubGIDs are the user's lines in /etc/subuid and /etc/subgid.
 	SubUIDs, SubGIDs []Range
 }
 
-// TempUser makes an ordinary user. At the end of the test the user is removed with
-// its processes, its files and its subordinate ids.
+// TempUser makes an ordinary user. At the end of the test the user is removed with its processes,
+// its files and its subordinate ids.
 func TempUser(t testing.TB, o UserOptions) *User {
 	t.Helper()
 	NeedRoot(t)
@@ -126,8 +124,8 @@ func (u *User) create(o UserOptions) error {
 	return nil
 }
 
-// Command makes a command that runs as the user, in its home, with an environment
-// of its own. The test process's own environment is not handed on.
+// Command makes a command that runs as the user, in its home, with an environment of its own. The
+// test process's own environment is not handed on.
 func (u *User) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	if path, err := lookTool(name); err == nil {
 		name = path
@@ -145,8 +143,7 @@ func (u *User) Command(ctx context.Context, name string, args ...string) *exec.C
 	return cmd
 }
 
-// RunAs runs a command as the user and returns its stdout; see [User.Command] and
-// [Output].
+// RunAs runs a command as the user and returns its stdout; see [User.Command] and [Output].
 func RunAs(t testing.TB, u *User, name string, args ...string) string {
 	t.Helper()
 	return Output(t, u.Command(t.Context(), name, args...))
@@ -163,9 +160,9 @@ func admin(name string, args ...string) error {
 	return nil
 }
 
-// lockUsers keeps the test processes from changing the user database at the same
-// time: useradd gives up where it would have to wait. The lock is on the directory,
-// so that no lock file is left behind.
+// lockUsers keeps the test processes from changing the user database at the same time: useradd
+// gives up where it would have to wait. The lock is on the directory, so that no lock file is left
+// behind.
 func lockUsers() (unlock func(), err error) {
 	etc, err := os.Open("/etc")
 	if err != nil {
@@ -180,7 +177,7 @@ func lockUsers() (unlock func(), err error) {
 
 func removeUser(name string) error {
 	if !strings.HasPrefix(name, "obt") {
-		return fmt.Errorf("%q is no user of ours", name)
+		return fmt.Errorf("%q is not a user of ours", name)
 	}
 	entry, err := user.Lookup(name)
 	if errors.As(err, new(user.UnknownUserError)) {
@@ -210,8 +207,8 @@ func removeUser(name string) error {
 	return admin("userdel", name)
 }
 
-// killUsers kills every process that has a user id within the ranges and reports
-// whether there was none.
+// killUsers kills every process that has a user id within the ranges and reports whether there was
+// none.
 func killUsers(ranges []Range) (none bool, err error) {
 	procs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {

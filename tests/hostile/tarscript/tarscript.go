@@ -45,7 +45,7 @@ const blockSize = 512
 
 // Entry is one line of a script.
 type Entry struct {
-	Verb   string // file, dir, sym, hard, fifo, char, block, or a line that is no entry
+	Verb   string // file, dir, sym, hard, fifo, char, block, or a line that is not an entry
 	Name   string
 	Target string
 	Body   []byte
@@ -122,7 +122,7 @@ func parseLine(line string) (Entry, error) {
 		}
 		key, value, ok := strings.Cut(word, "=")
 		if !ok {
-			return e, fmt.Errorf("%q is no attribute", word)
+			return e, fmt.Errorf("%q is not an attribute", word)
 		}
 		if key == "body" {
 			n, err := strconv.Atoi(strings.TrimPrefix(value, "zeros:"))
@@ -374,7 +374,7 @@ func number(field []byte, value string, base int) error {
 	}
 	n, ok := new(big.Int).SetString(value, base)
 	if !ok {
-		return fmt.Errorf("%q is no number", value)
+		return fmt.Errorf("%q is not a number", value)
 	}
 	octal := n.Text(8)
 	if !forced && n.Sign() >= 0 && len(octal) < len(field) {
@@ -416,7 +416,7 @@ func (h *header) sparseMap(b []byte) ([]byte, error) {
 		for i := 0; i < capacity && len(pieces) > 0; i++ {
 			offset, length, ok := strings.Cut(pieces[0], ":")
 			if !ok {
-				return fmt.Errorf("%q is no piece of a sparse map", pieces[0])
+				return fmt.Errorf("%q is not a piece of a sparse map", pieces[0])
 			}
 			if err := number(table[24*i:24*i+12], offset, 10); err != nil {
 				return err

@@ -1,5 +1,5 @@
-// Probe runs inside a container and tells what it finds there. Each argument is
-// a question; each answer is a line "question = answer".
+// Probe runs inside a container and tells what it finds there. Each argument is a question; each
+// answer is a line "question = answer".
 package main
 
 import (

@@ -316,7 +316,7 @@ func (p report) markdown() string {
 	line("- The first tree of every tool is compared with the stream, entry by entry: type, mode, owner, size, content, mtime,")
 	line("  hard links, xattrs. ocibundle, GNU tar and the floor must have the same tree, or the run fails.")
 	line("- ocibundle does its whole job, config.json and publishing included, with all its checks.")
-	line("- The *floor* is no extractor. It has the stream parsed in memory before the clock starts, checks nothing, and makes")
+	line("- The *floor* is not an extractor. It has the stream parsed in memory before the clock starts, checks nothing, and makes")
 	line("  the tree with the fewest system calls on two threads. It says what the kernel itself costs.")
 	line("- Each Go library runs in a small program of its own, as root, through the same pipe.")
 	line("- Peak memory is the kernel's figure for the process (`ru_maxrss`), the largest of all its runs.")

@@ -3,7 +3,7 @@
 //
 // Everything that an extractor has to pay for besides the tree is left out: the stream is mapped into memory and parsed
 // before the clock starts, nothing is checked, nothing is cleaned up on errors, and the order of the stream is ignored,
-// so that two threads hardly ever wait for each other. It is no extractor: it trusts the stream blindly.
+// so that two threads hardly ever wait for each other. It is not an extractor: it trusts the stream blindly.
 //
 //	floor [-threads N] STREAM DIR
 package main
