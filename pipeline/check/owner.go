@@ -82,7 +82,7 @@ func (w *ownerWalk) path(name string) string {
 	const shown = 32
 	var parts []string
 	for i := max(1, w.stack.Len()-shown); i < w.stack.Len(); i++ {
-		parts = append(parts, w.stack.Data(i).name)
+		parts = append(parts, w.stack.At(i).Data.name)
 	}
 	if name != "" {
 		parts = append(parts, name)

@@ -149,7 +149,7 @@ func (e *exporter) list(top *handle.Level[level]) error {
 		return exportError("list", e.name(""), err)
 	}
 	for i := 0; i < e.stack.Len()-1 && e.listed > listedMax; i++ {
-		up := &e.stack.Data(i).list
+		up := &e.stack.At(i).Data.list
 		e.listed -= up.size()
 		up.drop()
 	}

@@ -34,7 +34,7 @@ func TestStack(t *testing.T) {
 		t.Errorf("%d descriptors are open", n)
 	}
 	for i := depth - 1; i >= 0; i-- {
-		if got := *s.Data(i); got != i || s.Current().Data != i {
+		if got := s.At(i).Data; got != i || s.Current().Data != i {
 			t.Fatalf("level %d is %d", i, got)
 		}
 		if i < depth-1 {

@@ -24,7 +24,7 @@ type Stack[T any] struct {
 
 // Level is a directory on the way down.
 type Level[T any] struct {
-	FD   int // not valid in a level that is closed for the time being
+	FD   int // -1 in a level that is closed for the time being
 	Data T
 
 	dev, ino uint64
@@ -34,8 +34,8 @@ type Level[T any] struct {
 // Len is the number of directories.
 func (s *Stack[T]) Len() int { return len(s.levels) }
 
-// Data is what the directory i levels below the top has with it.
-func (s *Stack[T]) Data(i int) *T { return &s.levels[i].Data }
+// At is the directory i levels below the top.
+func (s *Stack[T]) At(i int) *Level[T] { return &s.levels[i] }
 
 // Current is the current directory. It is open.
 func (s *Stack[T]) Current() *Level[T] { return &s.levels[len(s.levels)-1] }

@@ -26,14 +26,15 @@ var ErrMount = errors.New("is a mount point")
 // made accessible first. Trees of any depth take a bounded number of file descriptors, and
 // directories of any size take bounded memory.
 //
-// It carries on after an error and returns the first, which is an [*fs.PathError] whose path begins
-// with name, unless a second attempt succeeds and all is gone in the end. parent itself is neither
-// changed nor closed.
+// Two threads remove what is larger. All carries on after an error and returns the first, which is
+// an [*fs.PathError] whose path begins with name, unless a second attempt succeeds and all is gone
+// in the end. parent itself is neither changed nor closed.
 func All(parent int, name string) error {
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return &fs.PathError{Op: "remove", Path: name, Err: unix.EINVAL}
 	}
-	r := remover{parent: parent}
+	r := remover{parent: parent, crew: &crew{}}
+	defer r.crew.end()
 	if r.removeFile(name) {
 		r.enter(level{name: name})
 	}
@@ -42,7 +43,8 @@ func All(parent int, name string) error {
 
 // Empty is [All], but leaves the directory called name itself, empty.
 func Empty(parent int, name string) error {
-	r := remover{parent: parent}
+	r := remover{parent: parent, crew: &crew{}}
+	defer r.crew.end()
 	r.enter(level{name: name, stays: true})
 	return r.walk()
 }
@@ -54,7 +56,8 @@ func Children(dir int, keep ...string) error {
 	if err != nil {
 		return err
 	}
-	r := remover{spare: keep}
+	r := remover{spare: keep, crew: &crew{}}
+	defer r.crew.end()
 	r.stack.Enter(fd, level{stays: true, opened: true})
 	return r.walk()
 }
@@ -63,12 +66,15 @@ func Children(dir int, keep ...string) error {
 // some filesystems skip entries when others go, and somebody may be creating files all the while.
 const removePasses = 64
 
-// remover is a walk in progress.
+// remover is a walk in progress, on one thread.
 type remover struct {
+	crew   *crew
+	nested int // how many walks of this thread wait until this one has ended
 	parent int // the directory that holds the tree
 	stack  handle.Stack[level]
 	spare  []string // entries of the top that stay
 	buf    []byte
+	gone   int // how many entries it has removed
 	err    error
 }
 
@@ -81,11 +87,14 @@ type level struct {
 	kept    bool // something could not be removed, and has been reported
 	stays   bool // to be emptied, not removed
 	found   bool // something was listed in this pass, or could not be
+	given   []*part
+	lent    bool // another walk's, of which subdirs are a part given to this one
 }
 
 func (r *remover) walk() error {
 	defer r.stack.Close()
 	for r.stack.Len() > 0 {
+		r.share()
 		top := r.stack.Current()
 		if n := len(top.Data.subdirs); n > 0 {
 			name := top.Data.subdirs[n-1]
@@ -93,10 +102,11 @@ func (r *remover) walk() error {
 			r.enter(level{name: name})
 			continue
 		}
-		if r.read(top) {
+		if !top.Data.lent && r.read(top) {
 			continue
 		}
-		if !r.leave() {
+		r.collect(&top.Data)
+		if top.Data.lent || !r.leave() {
 			break
 		}
 	}
@@ -125,7 +135,7 @@ func (r *remover) fail(op, name string, err error) {
 	n := r.stack.Len()
 	for i := range n {
 		if i == 0 || i >= n-shown {
-			parts = append(parts, r.stack.Data(i).name)
+			parts = append(parts, r.stack.At(i).Data.name)
 		} else if i == 1 {
 			parts = append(parts, "...")
 		}
@@ -160,8 +170,11 @@ func (r *remover) unlink(name string, flags int) error {
 	if err == unix.ENOENT {
 		return nil
 	}
-	if d := r.current(); err == nil && d != nil {
-		d.removed = true
+	if err == nil {
+		r.gone++
+		if d := r.current(); d != nil {
+			d.removed = true
+		}
 	}
 	return err
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +16,15 @@ import (
 	"ocibundle/tests/testenv"
 )
 
+// shared has the second thread called at once, for the rest of a test.
+func shared(t *testing.T) {
+	old := shareAfter
+	t.Cleanup(func() { shareAfter = old })
+	shareAfter = 0
+}
+
 func TestRemoveAllTree(t *testing.T) {
+	shared(t)
 	dir := t.TempDir()
 	outside := filepath.Join(dir, "outside")
 	testenv.Must(t, os.MkdirAll(filepath.Join(outside, "sub"), 0o755))
@@ -138,6 +148,7 @@ func TestRemoveAllNotOurs(t *testing.T) {
 }
 
 func TestRemoveAllMount(t *testing.T) {
+	shared(t)
 	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	for _, d := range []string{"src", "x/a/bind", "x/b", "x/z"} {
@@ -167,6 +178,7 @@ func TestRemoveAllMount(t *testing.T) {
 
 // Somebody exchanges directories for links to a directory outside, all the while.
 func TestRemoveAllRace(t *testing.T) {
+	shared(t)
 	dir := t.TempDir()
 	testenv.Must(t, os.MkdirAll(filepath.Join(dir, "outside"), 0o755))
 	testenv.Must(t, os.WriteFile(filepath.Join(dir, "outside/keep"), nil, 0o644))
@@ -213,6 +225,7 @@ func TestRemoveAllRace(t *testing.T) {
 }
 
 func TestRemoveAllImmutable(t *testing.T) {
+	shared(t)
 	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	testenv.Must(t, os.MkdirAll(filepath.Join(dir, "x"), 0o755))
@@ -237,6 +250,7 @@ func TestRemoveAllImmutable(t *testing.T) {
 }
 
 func TestRemoveAllConcurrent(t *testing.T) {
+	shared(t)
 	dir := t.TempDir()
 	for i := range 200 {
 		d := filepath.Join(dir, "x", fmt.Sprint(i%9), fmt.Sprint(i))
@@ -254,4 +268,64 @@ func TestRemoveAllConcurrent(t *testing.T) {
 		}
 	}
 	testenv.Gone(t, filepath.Join(dir, "x"))
+}
+
+// Both threads give each other directories at every depth, and few descriptors are open at a time.
+func TestRemoveAllShared(t *testing.T) {
+	shared(t)
+	dir := t.TempDir()
+	fd := testenv.OpenDir(t, dir)
+	var grow func(path string, depth int)
+	grow = func(path string, depth int) {
+		testenv.Must(t, os.Mkdir(path, 0o755))
+		testenv.Must(t, os.WriteFile(filepath.Join(path, "f"), nil, 0o644))
+		if depth > 0 {
+			grow(filepath.Join(path, "a"), depth-1)
+			grow(filepath.Join(path, "b"), depth-1)
+		}
+	}
+	for range 5 {
+		grow(filepath.Join(dir, "x"), 9)
+		testenv.Must(t, All(fd, "x"))
+		testenv.Gone(t, filepath.Join(dir, "x"))
+	}
+}
+
+// What one thread was given it may make accessible as its owner, as the other does: the process is
+// an ordinary user's, for a thread's own ids are not the second one's.
+func TestRemoveAllSharedInaccessible(t *testing.T) {
+	if dir := os.Getenv("OCIBUNDLE_TEST_REMOVE"); dir != "" {
+		shared(t)
+		testenv.Must(t, All(testenv.OpenDir(t, dir), "x"))
+		return
+	}
+	testenv.NeedRoot(t)
+	const uid = 54321
+	dir := t.TempDir()
+	for up := dir; len(up) > len(os.TempDir()); up = filepath.Dir(up) {
+		testenv.Must(t, os.Chmod(up, 0o755))
+	}
+	x := filepath.Join(dir, "x")
+	for i := range 300 {
+		testenv.Must(t, os.MkdirAll(filepath.Join(x, fmt.Sprint(i), "y", "z"), 0o755))
+	}
+	testenv.Must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(path, uid, uid))
+	}))
+	for i := range 300 {
+		testenv.Must(t, os.Chmod(filepath.Join(x, fmt.Sprint(i), "y"), 0o500))
+		testenv.Must(t, os.Chmod(filepath.Join(x, fmt.Sprint(i)), 0o500))
+	}
+	testenv.Must(t, os.Chmod(x, 0o500))
+	self, err := os.Open("/proc/self/exe")
+	testenv.Must(t, err)
+	defer self.Close()
+	cmd := exec.Command("/proc/self/fd/3", "-test.run", "^"+t.Name()+"$")
+	cmd.ExtraFiles = []*os.File{self}
+	cmd.Env = append(os.Environ(), "OCIBUNDLE_TEST_REMOVE="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	testenv.Gone(t, x)
 }
