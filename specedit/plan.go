@@ -31,6 +31,8 @@ type Plan struct {
 
 	notes []string // of the last Check or Build
 	files []File   // of the last Build
+
+	dockerProfile *pendingSeccomp // as it was made last
 }
 
 // Check makes the config as far as that can be done before the rootfs exists:
@@ -116,7 +118,7 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 	if err := checkMapping(p.Host); err != nil {
 		return nil, err
 	}
-	d := &Doc{Tree: jsontree.Tree{Schema: specSchema{}}, host: p.Host, users: users}
+	d := &Doc{Tree: jsontree.Tree{Schema: specSchema{}}, host: p.Host, users: users, dockerProfile: &p.dockerProfile}
 	if p.Base != nil {
 		d.base = p.baseLabel()
 		root, err := jsontree.Parse(p.Base, d.base)
