@@ -39,7 +39,7 @@ type Plan struct {
 // all of it, with made-up ids for the user names it would look up. The error
 // is an *EditError where an edit or the base is to blame.
 func (p *Plan) Check() error {
-	_, err := p.Build(standIn{})
+	_, err := p.doc(standIn{})
 	return err
 }
 
