@@ -104,8 +104,10 @@ type Doc struct {
 	swapSet bool            // MemorySwap was given: Memory leaves it alone
 	notes   []string        // see Plan.Warnings
 	profile *pendingSeccomp // a seccomp profile that depends on the final capabilities
-	names   Names           // see SetNames
-	files   []File          // see Plan.Files
+
+	dockerProfile **pendingSeccomp // the plan's
+	names         Names            // see SetNames
+	files         []File           // see Plan.Files
 
 	// unresolved is the last user that the rootfs lacks, and where it stands.
 	unresolved struct {

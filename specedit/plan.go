@@ -30,13 +30,15 @@ type Plan struct {
 
 	notes []string // of the last Check or Build
 	files []File   // of the last Build
+
+	dockerProfile *pendingSeccomp // as it was made last
 }
 
 // Check makes the config as far as that can be done before the rootfs exists: all of it, with
 // made-up ids for the user names it would look up. The error is an *EditError where an edit or the
 // base is to blame.
 func (p *Plan) Check() error {
-	_, err := p.Build(standIn{})
+	_, err := p.doc(standIn{})
 	return err
 }
 
@@ -115,7 +117,7 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 	if err := checkMapping(p.Host); err != nil {
 		return nil, err
 	}
-	d := &Doc{Tree: jsontree.Tree{Schema: specSchema{}}, host: p.Host, users: users}
+	d := &Doc{Tree: jsontree.Tree{Schema: specSchema{}}, host: p.Host, users: users, dockerProfile: &p.dockerProfile}
 	if p.Base != nil {
 		d.base = p.baseLabel()
 		root, err := jsontree.Parse(p.Base, d.base)

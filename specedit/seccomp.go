@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/moby/profiles/seccomp"
@@ -24,6 +25,7 @@ type pendingSeccomp struct {
 	make func(*specs.Spec) (*specs.LinuxSeccomp, error) // nil for the base's, which stays as it is
 	node *jsontree.Node                                 // what stands in the document
 	copy *jsontree.Node                                 // the same as it was written
+	caps []string                                       // that it was made for
 }
 
 // SeccompDefault sets the profile that docker has by default, for this kernel, this architecture,
@@ -119,10 +121,21 @@ func errorNumber(name string) (int, error) {
 	return 0, fmt.Errorf("%q is not an error of errno(3)", name)
 }
 
-func (d *Doc) setSeccomp(p *pendingSeccomp) error {
+// bounding are the capabilities that the rules of a profile depend on.
+func (d *Doc) bounding() []string {
 	var caps []string
 	for _, e := range jsontree.Elements(d.Get("process", "capabilities", "bounding")) {
 		caps = append(caps, e.Text)
+	}
+	return caps
+}
+
+// fill makes the profile for caps, unless that is what last has: it is a long one, and every run
+// wants it several times.
+func (p *pendingSeccomp) fill(caps []string, last *pendingSeccomp) error {
+	if p.caps = caps; p.own && last != nil && slices.Equal(caps, last.caps) {
+		p.node, p.copy = last.copy.Clone(p.by), last.copy
+		return nil
 	}
 	profile, err := p.make(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}})
 	if err != nil {
@@ -132,6 +145,16 @@ func (d *Doc) setSeccomp(p *pendingSeccomp) error {
 		return err
 	}
 	p.copy = p.node.Clone("")
+	return nil
+}
+
+func (d *Doc) setSeccomp(p *pendingSeccomp) error {
+	if err := p.fill(d.bounding(), *d.dockerProfile); err != nil {
+		return err
+	}
+	if p.own {
+		*d.dockerProfile = p
+	}
 	linux, err := d.Object("linux")
 	if err != nil {
 		return err
@@ -163,7 +186,7 @@ func (d *Doc) ownSeccomp() *jsontree.Node {
 // remakeSeccomp makes the profile again for the final capabilities.
 func (d *Doc) remakeSeccomp() error {
 	p := d.untouchedSeccomp()
-	if p == nil || p.make == nil {
+	if p == nil || p.make == nil || slices.Equal(p.caps, d.bounding()) {
 		return nil
 	}
 	return Blame(p.by, d.setSeccomp(p))

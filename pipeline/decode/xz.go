@@ -74,7 +74,8 @@ var (
 	errXzFooter = errors.New("broken stream footer")
 )
 
-var crc64Table = crc64.MakeTable(crc64.ECMA)
+// crc64Table is made when it is asked for first, and then kept.
+func crc64Table() *crc64.Table { return crc64.MakeTable(crc64.ECMA) }
 
 // minXzWindow keeps small windows from making many small reads.
 const minXzWindow = 1 << 20
@@ -167,7 +168,7 @@ func newXzCheck(id byte) (hash.Hash, error) {
 	case 1:
 		return crc32.NewIEEE(), nil
 	case 4:
-		return crc64.New(crc64Table), nil
+		return crc64.New(crc64Table()), nil
 	case 10:
 		return sha256.New(), nil
 	}
@@ -309,7 +310,7 @@ func (i *xzIndex) add(unpadded, decoded uint64) {
 	binary.LittleEndian.PutUint64(b[:], unpadded)
 	binary.LittleEndian.PutUint64(b[8:], decoded)
 	i.count++
-	i.sum = crc64.Update(i.sum, crc64Table, b[:])
+	i.sum = crc64.Update(i.sum, crc64Table(), b[:])
 }
 
 // indexAndFooter reads the end of a stream behind the first byte of its index.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -73,7 +74,8 @@ func (e *exporter) file(name, base string, h int, st *unix.Stat_t) error {
 	if err := e.foreign(h, st); err != nil {
 		return exportError("export", name, err)
 	}
-	fd, err := handle.Reopen(h, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	// As handle.Reopen does it, from a directory that is open already.
+	fd, err := handle.Openat(e.handles, strconv.Itoa(h), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if err != nil {
 		return exportError("open", name, err)
 	}
@@ -111,7 +113,7 @@ func (e *exporter) file(name, base string, h int, st *unix.Stat_t) error {
 		}
 		stored += p.Size
 	}
-	if _, err := e.out.Write(tarx.ZeroBlock[:tarx.Padding(stored)]); err != nil {
+	if err := e.out.write(tarx.ZeroBlock[:tarx.Padding(stored)]); err != nil {
 		return exportError("write", name, err)
 	}
 	return nil

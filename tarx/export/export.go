@@ -4,7 +4,6 @@
 package export
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -57,40 +56,53 @@ func Tree(ctx context.Context, w io.Writer, root *os.File, o Options) (*tarx.Rep
 	e := exporter{
 		ctx:     ctx,
 		o:       o,
-		out:     bufio.NewWriterSize(w, exportBuffer),
 		buf:     make([]byte, exportBuffer),
 		links:   links{groups: map[inode]linkGroup{}},
 		shifted: o.Owner == tarx.OwnerRootless || tarx.Shifts(o.Mapping.UIDMaps) || tarx.Shifts(o.Mapping.GIDMaps),
 	}
 	defer e.stack.Close()
-	if err := e.run(root); err != nil {
+	var err error
+	if e.handles, err = handle.Openat(unix.AT_FDCWD, "/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("open %q: %w", "/proc/self/fd", err)
+	}
+	defer unix.Close(e.handles)
+	e.out = newOutput(w)
+	err = e.run(root)
+	if err != nil {
+		e.out.end()
 		return nil, err
 	}
 	for range 2 {
-		e.out.Write(tarx.ZeroBlock[:])
+		if err == nil {
+			err = e.out.write(tarx.ZeroBlock[:])
+		}
 	}
-	if err := e.out.Flush(); err != nil {
+	if ferr := e.out.flush(); err == nil {
+		err = ferr
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write archive: %w", err)
 	}
 	e.report.Losses = e.losses.List()
 	return &e.report, nil
 }
 
-const exportBuffer = 256 << 10
+const exportBuffer = 256 << 10 // of a directory listing
 
 type exporter struct {
-	ctx    context.Context
-	o      Options
-	out    *bufio.Writer
-	head   []byte
-	buf    []byte
-	xbuf   []byte
-	links  links
-	stack  handle.Stack[level]
-	path   []byte // the current directory's name in the stream, ending in a slash; empty for the root
-	listed int    // the size of all listings
-	report tarx.Report
-	losses tarx.Losses
+	ctx     context.Context
+	o       Options
+	out     *output
+	head    []byte
+	buf     []byte
+	xbuf    []byte
+	handles int // the directory of this process's descriptors, proc_pid_fd(5)
+	links   links
+	stack   handle.Stack[level]
+	path    []byte // the current directory's name in the stream, ending in a slash; empty for the root
+	listed  int    // the size of all listings
+	report  tarx.Report
+	losses  tarx.Losses
 	// shifted says that ids on disk are not those of the container.
 	shifted bool
 }
@@ -204,7 +216,7 @@ func (e *exporter) write(hdr *tarx.OutHeader) error {
 	if e.head = head; cap(head) > exportBuffer {
 		e.head = nil
 	}
-	if _, err := e.out.Write(head); err != nil {
+	if err := e.out.write(head); err != nil {
 		return exportError("write", hdr.Name, err)
 	}
 	return nil
@@ -213,17 +225,18 @@ func (e *exporter) write(hdr *tarx.OutHeader) error {
 // copy writes n bytes of fd, from off on.
 func (e *exporter) copy(name string, fd int, off, n int64) error {
 	for n > 0 {
-		b := e.buf[:min(n, int64(len(e.buf)))]
-		m, err := pread(fd, b, off)
+		b, err := e.out.room()
+		if err != nil {
+			return exportError("write", name, err)
+		}
+		m, err := pread(fd, b[:min(n, int64(len(b)))], off)
 		if err != nil {
 			return exportError("read", name, err)
 		}
 		if m == 0 {
 			return exportError("read", name, errors.New("it shrank while being exported"))
 		}
-		if _, err := e.out.Write(b[:m]); err != nil {
-			return exportError("write", name, err)
-		}
+		e.out.take(m)
 		off += int64(m)
 		n -= int64(m)
 		if n > 0 {

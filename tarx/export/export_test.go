@@ -2,7 +2,6 @@ package export
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -674,7 +673,7 @@ func (w *peakWriter) Write(b []byte) (int, error) {
 
 // A name that no header has room for is refused.
 func TestExportTooDeep(t *testing.T) {
-	e := exporter{out: bufio.NewWriter(io.Discard)}
+	e := exporter{out: newOutput(io.Discard)}
 	err := e.write(&tarx.OutHeader{Type: tarx.TypeReg, Name: strings.Repeat("d/", 1<<19)})
 	if !errors.Is(err, tarx.ErrRefused) {
 		t.Errorf("a name of 1 MiB: %v", err)

@@ -114,7 +114,7 @@ func (r *remover) give(fd int, d *level, n int) {
 	if err != nil {
 		return
 	}
-	in := level{lent: true, subdirs: d.subdirs[:n:n], opened: d.opened, stays: d.stays}
+	in := level{lent: true, subdirs: d.subdirs[:n:n], opened: d.opened}
 	p := &part{fd: fd, in: in, done: make(chan struct{})}
 	select {
 	case r.crew.parts <- p:

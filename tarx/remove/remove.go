@@ -26,9 +26,9 @@ var ErrMount = errors.New("is a mount point")
 // made accessible first. Trees of any depth take a bounded number of file descriptors, and
 // directories of any size take bounded memory.
 //
-// It carries on after an error and returns the first, which is an [*fs.PathError] whose path begins
-// with name, unless a second attempt succeeds and all is gone in the end. parent itself is neither
-// changed nor closed. Two threads remove a large tree.
+// Two threads remove what is larger. All carries on after an error and returns the first, which is
+// an [*fs.PathError] whose path begins with name, unless a second attempt succeeds and all is gone
+// in the end. parent itself is neither changed nor closed.
 func All(parent int, name string) error {
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return &fs.PathError{Op: "remove", Path: name, Err: unix.EINVAL}

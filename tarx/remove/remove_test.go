@@ -270,22 +270,24 @@ func TestRemoveAllConcurrent(t *testing.T) {
 	testenv.Gone(t, filepath.Join(dir, "x"))
 }
 
-// Both threads give each other directories at every depth, and few descriptors are open at a time.
+// growTree makes a tree in which every directory has two directories, down to depth, and there a file.
+func growTree(t *testing.T, path string, depth int) {
+	testenv.Must(t, os.Mkdir(path, 0o755))
+	if depth == 0 {
+		testenv.Must(t, os.WriteFile(filepath.Join(path, "f"), nil, 0o644))
+		return
+	}
+	growTree(t, filepath.Join(path, "a"), depth-1)
+	growTree(t, filepath.Join(path, "b"), depth-1)
+}
+
+// Both threads give each other directories at every depth.
 func TestRemoveAllShared(t *testing.T) {
 	shared(t)
 	dir := t.TempDir()
 	fd := testenv.OpenDir(t, dir)
-	var grow func(path string, depth int)
-	grow = func(path string, depth int) {
-		testenv.Must(t, os.Mkdir(path, 0o755))
-		testenv.Must(t, os.WriteFile(filepath.Join(path, "f"), nil, 0o644))
-		if depth > 0 {
-			grow(filepath.Join(path, "a"), depth-1)
-			grow(filepath.Join(path, "b"), depth-1)
-		}
-	}
 	for range 5 {
-		grow(filepath.Join(dir, "x"), 9)
+		growTree(t, filepath.Join(dir, "x"), 9)
 		testenv.Must(t, All(fd, "x"))
 		testenv.Gone(t, filepath.Join(dir, "x"))
 	}
@@ -306,17 +308,11 @@ func TestRemoveAllSharedInaccessible(t *testing.T) {
 		testenv.Must(t, os.Chmod(up, 0o755))
 	}
 	x := filepath.Join(dir, "x")
-	for i := range 300 {
-		testenv.Must(t, os.MkdirAll(filepath.Join(x, fmt.Sprint(i), "y", "z"), 0o755))
-	}
+	growTree(t, x, 10)
 	testenv.Must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		return errors.Join(err, os.Chown(path, uid, uid))
+		return errors.Join(err, os.Chown(path, uid, uid), os.Chmod(path, 0o500))
 	}))
-	for i := range 300 {
-		testenv.Must(t, os.Chmod(filepath.Join(x, fmt.Sprint(i), "y"), 0o500))
-		testenv.Must(t, os.Chmod(filepath.Join(x, fmt.Sprint(i)), 0o500))
-	}
-	testenv.Must(t, os.Chmod(x, 0o500))
+	testenv.Must(t, os.Chmod(dir, 0o700))
 	self, err := os.Open("/proc/self/exe")
 	testenv.Must(t, err)
 	defer self.Close()
