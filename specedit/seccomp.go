@@ -133,8 +133,8 @@ func (d *Doc) bounding() []string {
 // fill makes the profile for caps, unless that is what last has: it is a long one, and every run
 // wants it several times.
 func (p *pendingSeccomp) fill(caps []string, last *pendingSeccomp) error {
-	if p.caps = caps; p.own && last != nil && slices.Equal(caps, last.caps) {
-		p.node, p.copy = last.copy.Clone(p.by), last.copy
+	if p.own && last != nil && slices.Equal(caps, last.caps) {
+		p.node, p.copy, p.caps = last.copy.Clone(p.by), last.copy, last.caps
 		return nil
 	}
 	profile, err := p.make(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}})
@@ -144,7 +144,7 @@ func (p *pendingSeccomp) fill(caps []string, last *pendingSeccomp) error {
 	if p.node, err = jsontree.FromGo(profile, p.by); err != nil {
 		return err
 	}
-	p.copy = p.node.Clone("")
+	p.copy, p.caps = p.node.Clone(""), caps
 	return nil
 }
 
