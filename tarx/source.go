@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -54,6 +55,7 @@ type Source struct {
 	made   int
 	err    error // that reading ended with; where it is ahead, valid once ready is closed
 	Hasher *hasher
+	pace   pace // of what is read in run
 
 	turn sync.Mutex // of whoever reads in run, but not while it waits in Read
 	left bool       // and need not come back
@@ -108,7 +110,7 @@ func (s *Source) fill() {
 		if c == nil {
 			return
 		}
-		err := c.fill(s.r)
+		_, err := c.fill(s.r)
 		if c.N > 0 {
 			s.Hasher.add(c)
 			select {
@@ -144,11 +146,11 @@ func (s *Source) take() *Chunk {
 	}
 }
 
-// fill reads as much as c takes.
-func (c *Chunk) fill(r io.Reader) (err error) {
-	c.N, err = readFull(r, c.buf)
+// fill reads as much as c takes, in so many pieces.
+func (c *Chunk) fill(r io.Reader) (pieces int, err error) {
+	c.N, pieces, err = readFull(r, c.buf)
 	c.Refs.Store(1)
-	return err
+	return pieces, err
 }
 
 // Run has f read from s. When stop closes while f waits in a Read, f ends there,
@@ -191,7 +193,9 @@ func (s *Source) read() (*Chunk, error) {
 		return nil, ErrStopped
 	}
 	s.turn.Unlock()
-	err := c.fill(s.r)
+	begun := time.Now()
+	pieces, err := c.fill(s.r)
+	s.pace.note(begun, pieces)
 	s.turn.Lock()
 	if s.left {
 		runtime.Goexit()
@@ -208,13 +212,14 @@ func (s *Source) read() (*Chunk, error) {
 
 // readFull differs from io.ReadFull in that it tells a reader's own
 // io.ErrUnexpectedEOF, which a decoder gives for a cut stream, from its io.EOF.
-func readFull(r io.Reader, buf []byte) (n int, err error) {
+func readFull(r io.Reader, buf []byte) (n, pieces int, err error) {
 	for n < len(buf) && err == nil {
 		var m int
 		m, err = r.Read(buf[n:])
 		n += m
+		pieces++
 	}
-	return n, err
+	return n, pieces, err
 }
 
 // advance moves on to the next chunk. io.EOF means that there is none.

@@ -57,6 +57,7 @@ type Extractor struct {
 	key    uint64 // of the current entry's name
 	fresh  bool   // nothing in the tree has that name
 	serial bool   // for tests: leave nothing to do in parallel
+	slow   func(*tarx.Source) bool
 
 	// Scratch space, so that an entry costs no allocation.
 	base, linkBase cname
@@ -67,7 +68,7 @@ type Extractor struct {
 // New prepares the extraction below root.
 func New(root *os.File, o tarx.Options) (_ *Extractor, err error) {
 	defer tarx.CatchNoMemory(&err)
-	x := &Extractor{Engine: tarx.NewEngine(o), root: root, table: newDirTable()}
+	x := &Extractor{Engine: tarx.NewEngine(o), root: root, table: newDirTable(), slow: (*tarx.Source).Slow}
 	x.fsuid, x.fsgid = uint32(os.Geteuid()), uint32(os.Getegid())
 
 	if x.Options.Workers <= 0 {
@@ -197,7 +198,7 @@ func (x *Extractor) flush(c *tarx.Chunk) {
 	}
 	c.Refs.Add(1)
 	x.cur.chunk = c
-	x.work.put(x.cur)
+	x.work.put(x.cur, x.slow(x.src))
 	x.cur = x.work.take()
 }
 

@@ -163,6 +163,8 @@ func TestOrder(t *testing.T) {
 			"a decoder":       func(x *Extractor) { x.Options.Feed = tarx.FeedReader },
 			"small batches":   func(x *Extractor) { x.room.jobs = 1 },
 			"both":            func(x *Extractor) { x.room.jobs, x.Options.Feed = 1, tarx.FeedProcess },
+			"a slow maker":    func(x *Extractor) { x.slow = func(*tarx.Source) bool { return true } },
+			"a changing one":  func(x *Extractor) { x.room.jobs, x.slow = 2, every(2) },
 			"one directory":   func(x *Extractor) { x.dirs.room = 1 },
 			"several":         func(x *Extractor) { x.room.jobs, x.dirs.room = 3, 3 },
 			"a full filter":   func(x *Extractor) { fill(x.used.small) },
@@ -180,6 +182,12 @@ func TestOrder(t *testing.T) {
 	if good < 50 || bad < 50 {
 		t.Errorf("%d streams are extracted and %d fail: they do not say much", good, bad)
 	}
+}
+
+// every says of every nth batch that the stream comes slowly.
+func every(n int) func(*tarx.Source) bool {
+	i := 0
+	return func(*tarx.Source) bool { i++; return i%n == 0 }
 }
 
 func fill(f usedFilter) {

@@ -119,25 +119,30 @@ func (w *workers) run(from <-chan *batch) {
 	defer w.wg.Done()
 	var later []*job
 	for b := range from {
-		for i := range b.jobs {
-			j := &b.jobs[i]
-			if j.big != nil && !j.big.turn.TryLock() {
-				later = append(later, j)
-				continue
-			}
-			w.do(b, j)
-		}
-		for _, j := range later {
-			j.big.turn.Lock()
-			w.do(b, j)
-		}
-		later = later[:0]
-		b.chunk.Release()
-		b.reset()
-		b.busy.Store(false)
-		w.queued.Done()
-		w.free <- b
+		later = w.doAll(b, later)
 	}
+}
+
+// doAll does the jobs of a batch. later is scratch space.
+func (w *workers) doAll(b *batch, later []*job) []*job {
+	for i := range b.jobs {
+		j := &b.jobs[i]
+		if j.big != nil && !j.big.turn.TryLock() {
+			later = append(later, j)
+			continue
+		}
+		w.do(b, j)
+	}
+	for _, j := range later {
+		j.big.turn.Lock()
+		w.do(b, j)
+	}
+	b.chunk.Release()
+	b.reset()
+	b.busy.Store(false)
+	w.queued.Done()
+	w.free <- b
+	return later[:0]
 }
 
 // take gives the extractor an empty batch, and put queues it.
@@ -148,8 +153,14 @@ func (w *workers) take() *batch {
 	return b
 }
 
-func (w *workers) put(b *batch) {
+// Where the stream is what takes the time, as that of an engine that makes it file by file, the
+// extractor has time to spare, and does them itself: to wake a worker costs more than most jobs do.
+func (w *workers) put(b *batch, here bool) {
 	w.queued.Add(1)
+	if here {
+		w.doAll(b, nil)
+		return
+	}
 	if len(b.jobs) >= manyJobs {
 		select {
 		case w.small <- b:
