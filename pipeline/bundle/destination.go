@@ -143,5 +143,8 @@ func (d *Destination) removeEmpty(f *os.File, name string) error {
 	if !same {
 		return fmt.Errorf("%w; it is empty now, wherever it is", errTaken)
 	}
-	return handle.Unlinkat(int(d.Parent.Fd()), name, unix.AT_REMOVEDIR)
+	if err := handle.Unlinkat(int(d.Parent.Fd()), name, unix.AT_REMOVEDIR); err != unix.ENOENT {
+		return err
+	}
+	return nil
 }

@@ -35,7 +35,7 @@ func (s *Stage) Publish(ctx context.Context) (left *Stage, err error) {
 		return nil, err
 	}
 	s.gone = true
-	s.dir.Close()
+	s.close()
 	return nil, nil
 }
 
@@ -89,7 +89,7 @@ func (s *Stage) replace(ctx context.Context) (left *Stage, err error) {
 		return nil, err
 	}
 	s.gone = true
-	s.dir.Close()
+	s.close()
 	unix.Fchmod(int(d.old.Fd()), 0o700) // as a stage has it, for a sweep to know it by
 	left = &Stage{dest: d, Name: s.Name, dir: d.old}
 	d.old = nil

@@ -21,6 +21,9 @@ type Stage struct {
 	Name string
 	dir  *os.File
 	gone bool // published or removed
+	// spare are descriptors that are closed before the stage is removed, which has to open some: two,
+	// for a directory and one in it (see handle.Stack).
+	spare [2]*os.File
 }
 
 // errTaken is the error where somebody who may rename things in the parent directory does so.
@@ -70,7 +73,8 @@ func openStage(d *Destination, name string) (_ *Stage, err error) {
 	s := &Stage{dest: d, Name: name, dir: os.NewFile(uintptr(fd), name)}
 	defer func() {
 		if err != nil {
-			s.dir.Close()
+			d.removeEmpty(s.dir, name) // best effort
+			s.close()
 		}
 	}()
 	if err := tryLock(fd); err != nil {
@@ -88,8 +92,12 @@ func openStage(d *Destination, name string) (_ *Stage, err error) {
 		return nil, errTaken
 	}
 	if err := s.private(); err != nil {
-		s.Remove()
 		return nil, err
+	}
+	for i := range s.spare {
+		if s.spare[i], err = OpenAt(s.dir, ".", unix.O_PATH); err != nil {
+			return nil, err
+		}
 	}
 	if same, err := d.named(s.dir, name); err != nil || !same {
 		if err == nil {
@@ -119,12 +127,24 @@ func (s *Stage) private() error {
 	return unix.Fchmod(fd, 0o700)
 }
 
+func (s *Stage) closeSpare() {
+	for _, f := range s.spare {
+		f.Close() // which may be nil
+	}
+}
+
+func (s *Stage) close() {
+	s.closeSpare()
+	s.dir.Close()
+}
+
 // Remove removes the stage with all that is in it. After Publish it does nothing.
 func (s *Stage) Remove() error {
 	if s.gone {
 		return nil
 	}
 	s.gone = true
+	s.closeSpare()
 	defer s.dir.Close()
 	if err := remove.Children(int(s.dir.Fd())); err != nil {
 		return err

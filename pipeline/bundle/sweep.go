@@ -96,7 +96,7 @@ func sweepOne(d *Destination, name string) error {
 	if tryLock(fd) != nil || !isStage(f) {
 		return nil // at work, or something else
 	}
-	if err := remove.Children(fd); err != nil {
+	if err := remove.Children(fd); err != nil && err != unix.ENOENT { // its maker has removed it meanwhile
 		return err
 	}
 	return d.removeEmpty(f, name)

@@ -158,11 +158,13 @@ func (v *view) mount(on spot, m viewMount) {
 
 // top is the frame of what is on a spot: that of the mount which covers it, if one does.
 func (v *view) top(f frame) (frame, error) {
+	start := f.spot
 	for {
 		i, covered := v.at[f.spot]
 		if !covered {
 			return f, nil
 		}
+		v.at[start] = i // so that many mounts on one spot are not gone through each time
 		f.close()
 		m := &v.mounts[i]
 		f = frame{spot: spot{mount: i}, name: f.name, file: m.root, keep: true, unknown: m.unknown}

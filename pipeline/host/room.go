@@ -23,6 +23,10 @@ const (
 	needMemory  = 192 << 20
 )
 
+// plentyOfMemory is what the runtime's heap has at most before garbage is collected more often than is fast. It keeps what
+// any input makes of it below 256 MiB, unless more than this is really in use.
+const plentyOfMemory = 192 << 20
+
 // The Go runtime ends the process with a dump of its stacks where it cannot have a thread, a file of its own or memory, and
 // whatever was half made stays. So this is found out beforehand, as far as it can be: others may take the room meanwhile.
 
@@ -58,9 +62,7 @@ func CheckRoom() error {
 	if free < needMemory {
 		return &RoomError{"bytes of memory", free, needMemory, unix.ENOMEM}
 	}
-	if free < math.MaxInt64 {
-		debug.SetMemoryLimit(int64(free - needMemory/2)) // rather collect garbage than run out
-	}
+	debug.SetMemoryLimit(int64(min(free-needMemory/2, plentyOfMemory))) // rather collect garbage than run out
 	if err := tryPoller(); err != nil {
 		return err
 	}

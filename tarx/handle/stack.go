@@ -44,18 +44,28 @@ func (s *Stack[T]) Current() *Level[T] { return &s.levels[len(s.levels)-1] }
 // the stack's to close.
 func (s *Stack[T]) Enter(fd int, data T) {
 	if len(s.levels)-s.open >= stackOpen {
-		far := &s.levels[s.open]
-		var st unix.Stat_t
-		offset, err := unix.Seek(far.FD, 0, io.SeekCurrent)
-		// Where this fails, the directory stays open: one descriptor more is better than not
-		// finding it again.
-		if err == nil && unix.Fstat(far.FD, &st) == nil {
-			unix.Close(far.FD)
-			far.FD, far.dev, far.ino, far.offset = -1, st.Dev, st.Ino, offset
-			s.open++
-		}
+		s.CloseFarthest()
 	}
 	s.levels = append(s.levels, Level[T]{FD: fd, Data: data})
+}
+
+// CloseFarthest closes the open directory that is farthest up, unless it is the current one, for the
+// time being. Where that fails, the directory stays open: one descriptor more is better than not
+// finding it again.
+func (s *Stack[T]) CloseFarthest() (closed bool) {
+	if s.open >= len(s.levels)-1 {
+		return false
+	}
+	far := &s.levels[s.open]
+	var st unix.Stat_t
+	offset, err := unix.Seek(far.FD, 0, io.SeekCurrent)
+	if err != nil || unix.Fstat(far.FD, &st) != nil {
+		return false
+	}
+	unix.Close(far.FD)
+	far.FD, far.dev, far.ino, far.offset = -1, st.Dev, st.Ino, offset
+	s.open++
+	return true
 }
 
 // Leave makes the directory above the current one the current one, and returns the one it leaves,

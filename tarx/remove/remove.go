@@ -218,6 +218,9 @@ func (r *remover) enter(l level) {
 func (r *remover) openDir(name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	fd, err := handle.OpenSameMount(r.dirfd(), name, flags)
+	for err == unix.EMFILE && r.stack.CloseFarthest() {
+		fd, err = handle.OpenSameMount(r.dirfd(), name, flags)
+	}
 	if err != unix.EACCES {
 		return fd, err
 	}
@@ -288,7 +291,7 @@ func (r *remover) leave() bool {
 		r.err = nil // whatever failed has been done since
 	case err == nil:
 	case (err == unix.ENOTEMPTY || err == unix.EEXIST) && d.Data.removed && d.Data.passes < removePasses:
-		if _, err := unix.Seek(d.FD, 0, unix.SEEK_SET); err == nil {
+		if _, err = unix.Seek(d.FD, 0, unix.SEEK_SET); err == nil {
 			d.Data.removed, d.Data.found = false, false
 			d.Data.passes++
 			r.stack.Enter(d.FD, d.Data)

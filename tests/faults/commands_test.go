@@ -1,5 +1,3 @@
-//go:build faults
-
 package faults
 
 // command is one way to use the program.

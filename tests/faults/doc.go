@@ -6,7 +6,7 @@
 // one line that says what happened, the destination is as it was, nothing is left beside it, and nobody hangs or shows
 // a Go stack. What breaks the rule is reported in groups, each with a name of a run:
 //
-//	go test ./tests/faults -run TestCalls -only 'root/main/openat/3/EIO'
+//	go test ./tests/faults -only 'root/main/openat/3/EIO'
 //
 // Without flags a fixed sample is run; -all runs everything, and -only what matches a regular expression, out of
 // everything.

@@ -1,5 +1,3 @@
-//go:build faults
-
 package faults
 
 import (
@@ -21,13 +19,13 @@ func TestFaults(t *testing.T) {
 		trials func(*testing.T, *world) []*trial
 		sample int
 	}{
-		{"calls", calls, 360},
-		{"signals", signals, 100},
-		{"moments", moments, 40},
-		{"disks", disks, 50},
-		{"limits", limits, 50},
+		{"calls", calls, 200},
+		{"signals", signals, 60},
+		{"moments", moments, 20},
+		{"disks", disks, 30},
+		{"limits", limits, 30},
 		{"processes", processes, 15},
-		{"streams", streams, 50},
+		{"streams", streams, 40},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			trials := part.trials(t, w)

@@ -1,11 +1,11 @@
-//go:build memory
-
 package memory
 
 import (
 	"bufio"
 	"errors"
+	"flag"
 	"fmt"
+	"hash"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,6 +61,33 @@ func (s *stream) extension(kind byte, body []byte) {
 	s.write(tarx.ZeroBlock[:tarx.Padding(int64(len(body)))])
 }
 
+// body writes a file with what is in it.
+func (s *stream) body(name, text string) {
+	s.entry(tarx.OutHeader{Type: tarx.TypeReg, Name: name, Size: int64(len(text))})
+	s.write([]byte(text))
+	s.write(tarx.ZeroBlock[:tarx.Padding(int64(len(text)))])
+}
+
+// end writes the end marker, and what is left.
+func (s *stream) end() {
+	s.write(tarx.ZeroBlock[:])
+	s.write(tarx.ZeroBlock[:])
+	if s.err == nil {
+		s.err = s.out.Flush()
+	}
+}
+
+// counter counts what it digests.
+type counter struct {
+	hash.Hash
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.n += int64(len(b))
+	return c.Hash.Write(b)
+}
+
 // bare writes a header that an extension header may have gone before.
 func (s *stream) bare(kind byte, name string) {
 	s.write(tarx.UstarBlock(name, tarx.UstarFields{Kind: kind, Mode: 0o755}))
@@ -90,11 +117,7 @@ func run(t *testing.T, make func(*stream), args ...string) result {
 	r.Close()
 	s := &stream{out: bufio.NewWriterSize(w, 128<<10)}
 	make(s)
-	s.write(tarx.ZeroBlock[:])
-	s.write(tarx.ZeroBlock[:])
-	if s.err == nil {
-		s.err = s.out.Flush()
-	}
+	s.end()
 	w.Close()
 	err = cmd.Wait()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
@@ -125,10 +148,27 @@ func place(t *testing.T) string {
 	return filepath.Join(dir, "b")
 }
 
+// peaks are the rows of the table.
+var peaks []string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if *table != "" {
+		text := "| what | limit, MiB | peak, MiB |\n|---|---|---|\n" + strings.Join(peaks, "")
+		if err := os.WriteFile(*table, []byte(text), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
 // held checks a run against a limit in MiB.
 func held(t *testing.T, what string, r result, limit int64, codes ...int) {
 	t.Helper()
-	fmt.Printf("memory: %s: exit %d, %d MiB\n", what, r.code, r.peak>>20)
+	t.Logf("%s: exit %d, %d MiB", what, r.code, r.peak>>20)
+	peaks = append(peaks, fmt.Sprintf("| %s | %d | %d |\n", what, limit, r.peak>>20))
 	if r.peak > limit<<20 {
 		t.Errorf("%s: %d MiB of memory, want at most %d", what, r.peak>>20, limit)
 	}
