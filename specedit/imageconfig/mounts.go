@@ -194,7 +194,10 @@ func (im *importer) bind(list []importedMount, member string, p mountPoint, aske
 // writable are the tmpfs of a read-only container of podman, which podman 5 does not list
 // (podman-create(1), --read-only-tmpfs).
 func (im *importer) writable(list []importedMount) (more []importedMount) {
-	if im.d.kind != PodmanContainer || !im.d.host.ReadonlyRootfs || slices.Contains(im.d.config.CreateCommand, "--read-only-tmpfs=false") {
+	if im.d.kind != PodmanContainer || !im.d.host.ReadonlyRootfs {
+		return nil
+	}
+	if slices.ContainsFunc(im.d.config.CreateCommand, func(arg string) bool { return strings.TrimLeft(arg, "-") == "read-only-tmpfs=false" }) {
 		return nil
 	}
 	for _, target := range []string{"/run", "/tmp", "/var/tmp"} {

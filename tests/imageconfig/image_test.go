@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ocibundle/specedit/imageconfig"
 	"ocibundle/tests/testenv"
@@ -139,8 +140,16 @@ type podman struct {
 
 func startPodman(t *testing.T, l lab) podman {
 	t.Helper()
-	testenv.NeedTool(t, "podman", "unshare")
+	testenv.NeedTool(t, "podman", "unshare", "pgrep")
 	p := podman{l, testenv.Dir(t)}
+	t.Cleanup(func() { // what cleans up behind a container, in the background, still writes there
+		for range 600 {
+			if exec.Command("pgrep", "-f", p.dir).Run() != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
 	for _, name := range []string{"lib", "shm"} {
 		if err := os.Mkdir(filepath.Join(p.dir, name), 0o755); err != nil {
 			t.Fatal(err)

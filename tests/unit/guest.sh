@@ -54,7 +54,7 @@ first_boot() {
     fi
     # For the rules about devices crun raises a limit, which not every machine's root may.
     if [ "$name" = root-crun ] && ! (ulimit -l unlimited) 2>/dev/null; then extra=(--set '/linux/resources={}'); fi
-    owner ocibundle -i /srv/redis.tar -o "$dir/$name" --net host ${user:+--remap "$user"} --annotation ocibundle.restart=always "${extra[@]}" \
+    owner ocibundle -i /srv/redis.tar --exclude etc/hosts -o "$dir/$name" --net host ${user:+--remap "$user"} --annotation ocibundle.restart=always "${extra[@]}" \
         -- redis-server --bind 127.0.0.1 --port "$port" --dir / --save "3600 1" || wrong "$name: no bundle"
     file=$unitdir/$name.service
     owner ocibundle unit --runtime "$runtime" "$dir/$name" >"/srv/$name.service" || wrong "$name: no unit"
@@ -67,6 +67,7 @@ first_boot() {
         return
     fi
     holds k "" || wrong "$name: k is there"
+    [ "$(owner "$runtime" exec "$name" redis-cli -h localhost -p "$port" PING)" = PONG ] || wrong "$name: localhost is not a name in it"
 
     redis SET k v >/dev/null
     systemd stop "$name"

@@ -14,6 +14,7 @@ mmdebstrap --quiet --variant=minbase --mode=root \
 cp "$program" "$root/usr/bin/ocibundle"
 cp "$redis" "$root/srv/redis.tar"
 cp "$here/guest.sh" "$root/srv/guest.sh"
+printf '127.0.0.1\tlocalhost\n' >"$root/etc/hosts"
 chroot "$root" useradd -m keeper
 mkdir -p "$root/var/lib/systemd/linger"
 touch "$root/var/lib/systemd/linger/keeper"
