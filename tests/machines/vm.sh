@@ -58,7 +58,7 @@ fi
 boot() {
     timeout 40m "${qemu[@]}" -smp 2 -m 2G -display none -monitor none -serial stdio -no-reboot -nic none \
         -kernel "$work/kernel" -initrd "$work/initrd" -append "root=/dev/vda rw console=$console panic=-1 quiet" \
-        -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" </dev/null | tr -d '\r' | tee -a "$work/console" |
+        -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" </dev/null | sed -u 's,\r,,' | tee -a "$work/console" |
         { grep --line-buffered -E '^(FACT|RESULT)' || true; }
 }
 boot

@@ -30,7 +30,7 @@ mkdir -m 755 "$work/root"
 who=root
 as() {
     if [ $who = root ]; then
-        env HOME="$work/root" "$@"
+        env -u DOCKER_CONFIG -u DOCKER_HOST HOME="$work/root" "$@"
     else
         setpriv --reuid "$uid" --regid "$gid" --clear-groups env -i PATH="$PATH" HOME="$work/user" XDG_RUNTIME_DIR="$work/user" "$@"
     fi
