@@ -131,10 +131,10 @@ var networkSysctls = map[string]string{
 	"net.ipv4.ping_group_range":           "0 2147483647",
 }
 
-// settleNetwork takes the template's network settings away where the container has no network
-// namespace of its own, also from a base that had them from the template: runtimes refuse
-// them there.
-func (d *Doc) settleNetwork() {
+// dropNetworkSysctls takes the template's network settings away where the container no longer has a
+// network namespace of its own, also from a base that was made of the template: runtimes
+// refuse them there.
+func (d *Doc) dropNetworkSysctls() {
 	sysctl := d.Get("linux", "sysctl")
 	if sysctl == nil || sysctl.Kind != jsontree.KindObject || d.own("network") {
 		return

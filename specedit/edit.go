@@ -96,7 +96,8 @@ func Blame(label string, err error) error {
 // Doc is a config while it is being edited.
 type Doc struct {
 	jsontree.Tree
-	base  string // label of what the edits started from; empty: a built-in template
+	base  string   // label of what the edits started from; empty: a built-in template
+	had   []string // namespaces of its own that a base had before the edits, of those in hostBinds
 	host  Host
 	users UserLookup
 

@@ -128,6 +128,11 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 		if root.Kind != jsontree.KindObject {
 			return nil, &EditError{Label: d.base, Problem: fmt.Sprintf("a config is a JSON object, this is %s", root.Kind)}
 		}
+		for _, bind := range hostBinds {
+			if d.own(bind.namespace) {
+				d.had = append(d.had, bind.namespace)
+			}
+		}
 		if s := d.Get("linux", "seccomp"); s != nil {
 			d.profile = &pendingSeccomp{by: d.base, own: true, node: s, copy: s.Clone("")}
 		}

@@ -164,18 +164,17 @@ func (d *Doc) own(kind string) bool {
 
 // followNamespaces gives what the template wrote the form that works in the namespaces and with the
 // capabilities which the finished document has. What an edit wrote stays, and so does what a
-// template file wrote, unless a user namespace was put into it here, or it is what settleNetwork
-// says.
+// template file wrote, unless a user namespace was put into it here, or a namespace taken away.
 func (d *Doc) followNamespaces() error {
 	if err := d.remakeSeccomp(); err != nil {
 		return err
 	}
-	d.settleNetwork()
 	if d.base == "" {
 		d.followEdits()
-	} else if d.host.Mapping.Empty() {
+	} else if d.host.Mapping.Empty() && !slices.ContainsFunc(d.had, func(kind string) bool { return !d.own(kind) }) {
 		return nil // a file's own user namespace is its author's business
 	}
+	d.dropNetworkSysctls()
 	if !d.own("user") {
 		return nil
 	}

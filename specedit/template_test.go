@@ -160,9 +160,10 @@ func TestRootlessNeedsMapping(t *testing.T) {
 	}
 }
 
-// A bundle's config that lost its network namespace runs: what the template had set in it is
-// gone. What somebody else has set is theirs to take away.
-func TestNetworkSettingsOfBase(t *testing.T) {
+// A bundle's config that an edit takes the network namespace from runs: what the template had set
+// in it is gone, and a user namespace gets the host's /sys, for the kernel gives it none. What
+// somebody else has set is theirs to take away.
+func TestBaseLosesNetwork(t *testing.T) {
 	text, err := (&specedit.Plan{}).Build(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -170,19 +171,32 @@ func TestNetworkSettingsOfBase(t *testing.T) {
 	base := string(text)
 	const start, ping = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"
 	other := strings.Replace(base, `"`+start+`": "0"`, `"`+start+`": "80"`, 1)
+	mapping := []user.IDMap{{ID: 0, ParentID: 1000, Count: 1}}
+	text, err = (&specedit.Plan{Host: specedit.Host{Mapping: user.IdentityMapping{UIDMaps: mapping, GIDMaps: mapping}}}).Build(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	host := []specedit.Edit{must(specedit.Namespace("--net host", "network", "host", "/"))}
 	for _, c := range []struct {
-		base  string
-		edits []specedit.Edit
-		want  any
+		base   string
+		edits  []specedit.Edit
+		sysctl any
+		sys    string
 	}{
-		{base, nil, map[string]any{start: "0", ping: "0 2147483647"}},
-		{base, host, nil},
-		{other, host, map[string]any{start: "80"}},
+		{base, nil, map[string]any{start: "0", ping: "0 2147483647"}, "sysfs"},
+		{base, host, nil, "sysfs"},
+		{other, host, map[string]any{start: "80"}, "sysfs"},
+		{string(text), nil, map[string]any{start: "0"}, "sysfs"},
+		{string(text), host, nil, "none"},
 	} {
 		config := build(t, specedit.Plan{Base: []byte(c.base), BaseLabel: "config.json", Edits: c.edits})
-		if got := config["linux"].(map[string]any)["sysctl"]; !reflect.DeepEqual(got, c.want) {
-			t.Errorf("after %d edits %v, want %v", len(c.edits), got, c.want)
+		if got := config["linux"].(map[string]any)["sysctl"]; !reflect.DeepEqual(got, c.sysctl) {
+			t.Errorf("after %d edits %v, want %v", len(c.edits), got, c.sysctl)
+		}
+		for _, m := range config["mounts"].([]any) {
+			if m := m.(map[string]any); m["destination"] == "/sys" && m["type"] != c.sys {
+				t.Errorf("after %d edits /sys is of type %v, want %s", len(c.edits), m["type"], c.sys)
+			}
 		}
 	}
 }

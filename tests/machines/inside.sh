@@ -6,7 +6,7 @@
 set -uo pipefail
 exec >/dev/console 2>&1
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-cd /root
+cd / # where every user may be
 
 # try WHAT COMMAND...: COMMAND has to succeed.
 try() {
@@ -87,6 +87,7 @@ docker_container() {
 }
 
 first_boot() {
+    echo # a console may be in the middle of a line
     echo "FACT $(. /etc/os-release && echo "$PRETTY_NAME"), $(uname -m), Linux $(uname -r), systemd $(systemctl --version | sed -n '1s/systemd \([0-9.]*\).*/\1/p')"
     local programs
     programs="runc $(runc --version | sed -n '1s/runc version //p'), $(crun --version | sed -n '1s/crun version /crun /p')"

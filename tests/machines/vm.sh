@@ -2,7 +2,8 @@
 # vm.sh ARCH SUITE [PACKAGE...]: a Debian of that name with the kernel that it has for clouds, under
 # qemu, and in it inside.sh, over a reboot. ARCH is amd64 or arm64. Where there is no /dev/kvm,
 # or none for ARCH, the processor is emulated: minutes. Prints what inside.sh says of each thing
-# tried, and fails if any of them does. Root.
+# tried, and fails if any of them does. Root. KEEP=DIR keeps the machine before its first boot
+# there, for a next run to take; the program and inside.sh are the present ones in any case.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 arch=$1 suite=$2
@@ -17,32 +18,39 @@ for package in "$@"; do packages+=,$package; done
 
 GOARCH=$arch CGO_ENABLED=0 go build -trimpath -o "$work/ocibundle" .
 
-cat >"$work/try.service" <<'UNIT'
+# machine DIR: a kernel, an initrd and a disk, which boots into inside.sh.
+machine() {
+    local root=$1/root
+    tests/machines/debian.sh "$arch" "$suite" "$packages" "$1/root.tar"
+    mkdir "$root"
+    tar -C "$root" -xf "$1/root.tar" --xattrs --xattrs-include='*'
+    rm "$1/root.tar"
+    install -m 644 tests/testenv/redis-rootfs.sh "$root/root/redis-rootfs.sh"
+    cat >"$root/etc/systemd/system/try.service" <<'UNIT'
 [Unit]
 After=multi-user.target
 [Service]
 Type=exec
 ExecStart=/root/inside.sh
-[Install]
-WantedBy=graphical.target
 UNIT
-
-tests/machines/debian.sh "$arch" "$suite" "$packages" "$work/root.tar"
-mkdir "$work/root"
-tar -C "$work/root" -xf "$work/root.tar" --xattrs --xattrs-include='*'
-rm "$work/root.tar"
-install -m 755 "$work/ocibundle" "$work/root/usr/local/bin/ocibundle"
-install -m 755 tests/machines/inside.sh "$work/root/root/inside.sh"
-install -m 644 tests/testenv/redis-rootfs.sh "$work/root/root/redis-rootfs.sh"
-install -m 644 "$work/try.service" "$work/root/etc/systemd/system/try.service"
-ln -s /etc/systemd/system/try.service "$work/root/etc/systemd/system/multi-user.target.wants/try.service"
-echo '/dev/vda / ext4 defaults 0 1' >"$work/root/etc/fstab"
-echo "$suite" >"$work/root/etc/hostname"
-cp "$work"/root/boot/vmlinuz-* "$work/kernel"
-cp "$work"/root/boot/initrd.img-* "$work/initrd"
-truncate -s 6G "$work/disk"
-mkfs.ext4 -q -d "$work/root" "$work/disk"
-rm -rf --one-file-system "$work/root"
+    ln -s /etc/systemd/system/try.service "$root/etc/systemd/system/multi-user.target.wants/try.service"
+    echo '/dev/vda / ext4 defaults 0 1' >"$root/etc/fstab"
+    echo "$suite" >"$root/etc/hostname"
+    cp "$root"/boot/vmlinuz-* "$1/kernel"
+    cp "$root"/boot/initrd.img-* "$1/initrd"
+    truncate -s 6G "$1/disk"
+    mkfs.ext4 -q -d "$root" "$1/disk"
+    rm -rf --one-file-system "$root"
+}
+if [ ! -e "${KEEP:-/nonexistent}/disk" ]; then
+    machine "$work"
+    [ -z "${KEEP-}" ] || { mkdir -p "$KEEP" && cp --sparse=always "$work"/{kernel,initrd,disk} "$KEEP"; }
+else
+    cp --sparse=always "$KEEP"/{kernel,initrd,disk} "$work"
+fi
+for file in "$work/ocibundle:/usr/local/bin/ocibundle" tests/machines/inside.sh:/root/inside.sh; do
+    printf '%s\n' "rm ${file#*:}" "write ${file%%:*} ${file#*:}" "sif ${file#*:} mode 0100755" "sif ${file#*:} uid 0" "sif ${file#*:} gid 0"
+done | debugfs -w "$work/disk" >/dev/null 2>&1
 
 case $arch in
 amd64) qemu=(qemu-system-x86_64 -M q35 -cpu max) console=ttyS0 ;;
@@ -58,7 +66,7 @@ fi
 boot() {
     timeout 40m "${qemu[@]}" -smp 2 -m 2G -display none -monitor none -serial stdio -no-reboot -nic none \
         -kernel "$work/kernel" -initrd "$work/initrd" -append "root=/dev/vda rw console=$console panic=-1 quiet" \
-        -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" </dev/null | tr -d '\r' | tee -a "$work/console" |
+        -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" </dev/null | sed -u 's,\r,,' | tee -a "$work/console" |
         { grep --line-buffered -E '^(FACT|RESULT)' || true; }
 }
 boot

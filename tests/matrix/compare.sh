@@ -30,7 +30,7 @@ mkdir -m 755 "$work/root"
 who=root
 as() {
     if [ $who = root ]; then
-        env HOME="$work/root" "$@"
+        env -u DOCKER_CONFIG -u DOCKER_HOST HOME="$work/root" "$@"
     else
         setpriv --reuid "$uid" --regid "$gid" --clear-groups env -i PATH="$PATH" HOME="$work/user" XDG_RUNTIME_DIR="$work/user" "$@"
     fi
@@ -94,27 +94,28 @@ start_bundle() { as runc --root "$work/$who/state" run --bundle "$1" "compare$$"
 start_tar() { start_bundle "$@"; }
 start_umoci() { start_bundle "$@"; }
 start_ocibundle() { start_bundle "$@"; }
-start_podman() { podman run --rm --network host "localhost/app:latest"; }
+start_podman() { podman run --rm --network host --ulimit nofile=1024:1024 localhost/app:latest; }
 start_ctr() {
     local name
     name=$(inside ctr --address "$work/engine/containerd.sock" images ls -q | head -n 1)
-    inside ctr --address "$work/engine/containerd.sock" run --rm "$name" "compare$$"
+    inside ctr --address "$work/engine/containerd.sock" run --rm --allow-new-privs "$name" "compare$$"
 }
 
 # fact WANTED TEXT: yes or no.
 fact() { if grep -q "$1" <<<"$2"; then echo yes; else echo no; fi; }
 
 row() { # TOOL TITLE
-    local said status=0 dir=$work/$who/$1 cut left caps
+    local said capability status=0 dir=$work/$who/$1 cut left caps
     said=$("make_$1" "" "$dir" 2>&1 && "start_$1" "$dir" 2>&1) || status=$?
     if [ $status -ne 0 ] && ! grep -q owner= <<<"$said"; then
         echo "compare: $2, $who: $said" >&2
     fi
-    # Where there is a tree, the attribute itself is looked for; else the process has it or not.
+    # Where there is a tree, the attribute itself is looked for; else a process of that user has it or not.
+    if [ "$1" = podman ]; then capability=$(podman run --rm --network host --user 999 --ulimit nofile=1024:1024 localhost/app:latest 2>&1) || true; else capability=$said; fi
     if [ -d "$dir/rootfs" ]; then
         caps=$(if getfattr --absolute-names -n security.capability "$dir/rootfs/cap/grep" >/dev/null 2>&1; then echo yes; else echo no; fi)
     else
-        caps=$(fact 'CapEff: 0000000000000400' "$said")
+        caps=$(fact 'CapEff: 0000000000000400' "$capability")
     fi
     cut=0
     "make_$1" -cut "$dir-cut" >/dev/null 2>&1 || cut=$?
@@ -154,7 +155,7 @@ what they do not name:
 | tar | `mkdir -p app/rootfs`, `tar -C app/rootfs -xf export.tar`, `cd app; runc spec` (`--rootless`), an edit by hand of command and terminal, `runc run` |
 | umoci | `skopeo copy docker-archive:save.tar oci:app.oci:latest`, `umoci unpack --image app.oci:latest app` (`--rootless`), an edit by hand of the terminal, `runc run` |
 | podman | `podman import -c 'CMD [...]' export.tar app`, `podman run app`: its own storage, and no bundle that is left |
-| ctr | `ctr images import save.tar`, `ctr run`: root's daemon and its storage, and no bundle that is left |
+| ctr | `ctr images import save.tar`, `ctr run --allow-new-privs`: root's daemon and its storage, and no bundle that is left |
 | ocibundle | `ocibundle -i export.tar -o app --image-config inspect.json`, `runc run` |
 
 What the table does not show: tar takes `--xattrs --xattrs-include='*'` to keep capabilities, and then the names in the stream are

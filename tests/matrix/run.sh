@@ -100,7 +100,7 @@ run() {
     crun) crun "$2" --root "$work/$2/crun" run --bundle "$3" "$4" ;;
     ctr) ctr run --rm --config "$3/config.json" "$4" ;;
     podman) as "$2" podman --root "$work/$2/storage" --runroot "$work/$2/run" --cgroup-manager=cgroupfs --events-backend=none --runtime "$(type -P runc)" \
-        run --rm --name "$4" --network host --ulimit host $podman_limits --rootfs "$3/rootfs" /bin/sh -c "$script" ;;
+        run --rm --name "$4" --network host --ulimit nofile=1024:1024 $podman_limits --rootfs "$3/rootfs" /bin/sh -c "$script" ;;
     nspawn) nspawn --machine "$4" --oci-bundle "$3" ;;
     bwrap) as "$2" bwrap $([ "$2" = root ] || echo --unshare-user --uid 0 --gid 0) --bind "$3/rootfs" / --proc /proc --dev /dev --unshare-pid /bin/sh -c "$script" ;;
     esac
@@ -153,6 +153,7 @@ cell() {
         said=$(grep -v '^$' <<<"$said" | tail -n 1 | sed -e "s|$work|...|g; s|$id|ID|g; s/.* process: //; s/time=[^ ]* level=[^ ]* msg=//; s/|/\\\\|/g; s/\"//g; s/[0-9]\{4\}[-\/][0-9:T \/-]*//; s/$user/USER/g")
         if [ "$3" = seccomp ] && [[ $said = Seccomp* ]]; then said="no filter"; fi
         if [ "$3" = limits ] && [[ $said = "no limit" ]]; then said="not applied, in silence"; fi
+        said=${said:-it does not start}
         echo "no: ${said:0:160}"
     fi
     as "$2" "$work/ocibundle" rm -f "$dir" || true
