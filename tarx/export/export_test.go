@@ -641,6 +641,7 @@ func TestExportLinkMemory(t *testing.T) {
 
 // Of a deep tree memory holds each name once, not once for each level.
 func TestExportDeepMemory(t *testing.T) {
+	testenv.Long(t)
 	const depth, length = 4000, 250 // as full paths: 2 GB
 	dir := t.TempDir()
 	fd := testenv.OpenDir(t, dir)
