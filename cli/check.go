@@ -51,9 +51,9 @@ type jsonFinding struct {
 
 // check says what would stop a bundle from running.
 func (p *program) check(dirs []string) error {
-	dirs = append(dirs, p.args...)
-	if len(dirs) != 1 {
-		return usagef("%d bundles were named, not one", len(dirs)).hint("ocibundle check DIR")
+	dir, err := p.only(dirs, "bundles", "ocibundle check DIR")
+	if err != nil {
+		return err
 	}
 	runtime, given := p.rec.last("runtime")
 	if given && runtime != "slurm" {
@@ -64,13 +64,13 @@ func (p *program) check(dirs []string) error {
 	if err != nil {
 		return err
 	}
-	found, err := check.Bundle(p.signals.gently(), check.Config{Dir: dirs[0], IDs: ids, Slurm: runtime == "slurm"})
+	found, err := check.Bundle(p.signals.gently(), check.Config{Dir: dir, IDs: ids, Slurm: runtime == "slurm"})
 	if err != nil {
 		p.explain(err, ids)
 		return err
 	}
 	var hints []string
-	report := jsonCheck{Bundle: dirs[0], Findings: []jsonFinding{}}
+	report := jsonCheck{Bundle: dir, Findings: []jsonFinding{}}
 	for _, f := range found {
 		j := jsonFinding{Code: f.Code, Path: f.Path, Message: f.Message, Hint: findingHints[f.Code]}
 		if f.Path == "" {
@@ -94,7 +94,7 @@ func (p *program) check(dirs []string) error {
 		return err
 	}
 	if len(found) > 0 {
-		return &checkError{dirs[0], len(found), hints}
+		return &checkError{dir, len(found), hints}
 	}
 	return nil
 }

@@ -27,6 +27,16 @@ func (p *program) commands() []*command {
 // hidden commands are for scripts.
 func (c *command) hidden() bool { return c.name == completeName }
 
+// only returns the one word that a command takes. what it is about is named in the plural, and
+// example says how the command is used.
+func (p *program) only(words []string, what, example string) (string, error) {
+	words = append(words, p.args...) // "--" before a name that looks like a flag
+	if len(words) != 1 {
+		return "", usagef("%d %s were named, not one", len(words), what).hint("%s", example)
+	}
+	return words[0], nil
+}
+
 // find returns the command of a name, nil where there is none.
 func (p *program) find(name string) *command {
 	all := p.commands()

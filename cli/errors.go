@@ -246,11 +246,6 @@ func refusedHints(err error) []string {
 	return nil
 }
 
-func isBlobDigest(err error) bool {
-	_, ok := errors.AsType[*image.BlobDigestError](err)
-	return ok
-}
-
 func malformedHints(err error) []string {
 	var platforms *image.SeveralPlatformsError
 	var other *decode.NotTarError
@@ -261,7 +256,7 @@ func malformedHints(err error) []string {
 		return notTarHints(other)
 	case errors.Is(err, pipeline.ErrImageArchive):
 		return []string{"--image reads what docker save, podman save and their like write", "docker export CONTAINER writes a container's filesystem"}
-	case isBlobDigest(err):
+	case errors.As(err, new(*image.BlobDigestError)):
 		return []string{"the archive was damaged or changed on the way; save the image again"}
 	case errors.Is(err, image.ErrNotImage):
 		return []string{"--image reads what docker save, podman save and their like write", "without --image, what docker export writes is read"}

@@ -15,9 +15,9 @@ func (p *program) exportCommand() *command {
 
 // export writes a bundle's rootfs to standard output.
 func (p *program) export(dirs []string) error {
-	dirs = append(dirs, p.args...)
-	if len(dirs) != 1 {
-		return usagef("%d bundles were named, not one", len(dirs)).hint("ocibundle export DIR | docker import -")
+	dir, err := p.only(dirs, "bundles", "ocibundle export DIR | docker import -")
+	if err != nil {
+		return err
 	}
 	if err := p.stdout.readyForStream("docker import -"); err != nil {
 		return err
@@ -26,7 +26,7 @@ func (p *program) export(dirs []string) error {
 	if err != nil {
 		return err
 	}
-	rep, err := bundle.Export(context.Background(), bundle.ExportConfig{Dir: dirs[0], Out: p.stdout, IDs: ids})
+	rep, err := bundle.Export(context.Background(), bundle.ExportConfig{Dir: dir, Out: p.stdout, IDs: ids})
 	if err != nil {
 		p.explain(err, ids)
 		return err

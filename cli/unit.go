@@ -17,9 +17,9 @@ func (p *program) unitCommand() *command {
 
 // unit prints a systemd service.
 func (p *program) unit(dirs []string) error {
-	dirs = append(dirs, p.args...)
-	if len(dirs) != 1 {
-		return usagef("%d bundles were named, not one", len(dirs)).hint("ocibundle unit DIR > ~/.config/systemd/user/NAME.service")
+	dir, err := p.only(dirs, "bundles", "ocibundle unit DIR > ~/.config/systemd/user/NAME.service")
+	if err != nil {
+		return err
 	}
 	candidates := []string{"runc", "crun"}
 	if name, ok := p.rec.last("runtime"); ok {
@@ -29,9 +29,9 @@ func (p *program) unit(dirs []string) error {
 	if err != nil {
 		return err
 	}
-	text, warnings, err := unit.Service(unit.Config{Dir: dirs[0], Runtime: runtime, System: os.Geteuid() == 0})
+	text, warnings, err := unit.Service(unit.Config{Dir: dir, Runtime: runtime, System: os.Geteuid() == 0})
 	if errors.Is(err, unit.ErrTerminal) {
-		return (&usageError{msg: "unit", err: err}).hint("ocibundle edit %s --tty=false", dirs[0])
+		return (&usageError{msg: "unit", err: err}).hint("ocibundle edit %s --tty=false", dir)
 	}
 	if _, ok := errors.AsType[*unit.NameError](err); ok {
 		return &usageError{msg: "unit", err: err}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ocibundle/specedit"
+	"ocibundle/tests/testenv"
 )
 
 func accountFiles(passwd, group string) specedit.FileUsers {
@@ -70,6 +71,7 @@ func TestLongAccountLines(t *testing.T) {
 // Whoever makes the rootfs makes 16 MiB of whatever costs the most. What is allocated in all is
 // held to, not the peak: it is the same number every time.
 func TestHostileAccountMemory(t *testing.T) {
+	testenv.Long(t)
 	fill := func(line string) string { return strings.Repeat(line, (16<<20)/len(line)) }
 	for _, c := range []struct {
 		name, passwd, group, spec string

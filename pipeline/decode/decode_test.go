@@ -13,6 +13,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"ocibundle/tarx"
+	"ocibundle/tests/testenv"
 )
 
 // bzipped is "hello\n" as bzip2 -1 writes it.
@@ -112,6 +113,7 @@ func TestBehindTheStream(t *testing.T) {
 
 // A stream that is cut anywhere, or with a byte changed, is never taken for a whole one.
 func TestBrokenStreams(t *testing.T) {
+	testenv.Long(t)
 	plain := data(900)
 	all := packers(t)
 	all["bzip2"] = func([]byte) []byte { return bzipped }

@@ -53,15 +53,12 @@ func Parse(data []byte, by string) (*Node, error) {
 			err = errors.New("no JSON in it")
 		}
 	}
-	at := p.dec.InputOffset()
-	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
-		at = s.Offset
-		// The offset is that of the character or the one behind it.
-		if i := int(at) - 1; i >= 0 && i < len(data) && strings.Contains(s.Error(), fmt.Sprintf("character %q", data[i])) {
-			at--
-		}
+	// Not the offset of a *json.SyntaxError: that counts what its last call has read.
+	at := min(int(p.dec.InputOffset()), len(data))
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		at = len(data) - len(bytes.TrimLeft(data[at:], " \t\r\n"))
 	}
-	before := data[:min(int(at), len(data))]
+	before := data[:at]
 	return nil, &syntaxError{
 		line:   1 + bytes.Count(before, []byte("\n")),
 		column: len(before) - bytes.LastIndexByte(before, '\n'),

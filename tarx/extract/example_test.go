@@ -10,16 +10,24 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/moby/sys/user"
+
 	"ocibundle/tarx"
 	"ocibundle/tarx/extract"
 )
+
+// ownIDs makes what is root's in the stream the caller's on the disk, who need not be root.
+var ownIDs = user.IdentityMapping{
+	UIDMaps: []user.IDMap{{ParentID: int64(os.Getuid()), Count: 1}},
+	GIDMaps: []user.IDMap{{ParentID: int64(os.Getgid()), Count: 1}},
+}
 
 // archive writes entries as a stream; a name with a target is a symbolic link.
 func archive(entries ...[2]string) *bytes.Buffer {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
-		h := &tar.Header{Name: e[0], Mode: 0o644, Size: int64(len(e[1])), Uid: os.Getuid(), Gid: os.Getgid()}
+		h := &tar.Header{Name: e[0], Mode: 0o644, Size: int64(len(e[1]))}
 		if e[0] == "link" {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, e[1], 0
 		}
@@ -52,7 +60,7 @@ func ExampleStream() {
 	defer root.Close()
 
 	stream := archive([2]string{"etc/motd", "hello\n"}, [2]string{"link", "/etc/motd"})
-	report, err := extract.Stream(context.Background(), stream, root, tarx.Options{})
+	report, err := extract.Stream(context.Background(), stream, root, tarx.Options{Mapping: ownIDs})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -78,7 +86,7 @@ func ExampleStream_hostile() {
 			log.Fatal(err)
 		}
 		defer root.Close()
-		_, err = extract.Stream(context.Background(), stream, root, tarx.Options{})
+		_, err = extract.Stream(context.Background(), stream, root, tarx.Options{Mapping: ownIDs})
 		return err
 	}
 

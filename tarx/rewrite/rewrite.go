@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -77,19 +76,6 @@ type Rewriter struct {
 	xattrs         []tarx.Xattr
 }
 
-// keptFile is a file whose content is wanted.
-type keptFile struct {
-	dir  int32
-	data []byte
-	err  error
-}
-
-// outBuffer is how many bytes are written at once.
-const outBuffer = 256 << 10
-
-// maxKept is the largest file, in bytes, that [Rewriter.ReadFile] gives.
-const maxKept = 16 << 20
-
 // New makes a Rewriter that writes to w. prefix, which ends in a slash, comes before all names.
 // keep names files for [Rewriter.ReadFile].
 //
@@ -129,90 +115,11 @@ func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
 	return err
 }
 
-// WriteFile writes a regular file beside what the prefix is for.
-func (r *Rewriter) WriteFile(name string, mode, uid, gid uint32, mtime int64, data []byte) error {
-	if err := r.header(&tarx.OutHeader{Type: tarx.TypeReg, Name: name, Mode: mode, UID: uid, GID: gid, Size: int64(len(data)), Sec: mtime}); err != nil {
-		return err
-	}
-	if err := r.write(data); err != nil {
-		return err
-	}
-	return r.write(tarx.ZeroBlock[:tarx.Padding(int64(len(data)))])
-}
-
-// Close writes the end-of-archive marker and reports.
-func (r *Rewriter) Close() (*tarx.Report, error) {
-	r.owed = 2 * tarx.BlockSize
-	for range 2 {
-		if err := r.write(tarx.ZeroBlock[:]); err != nil {
-			return nil, err
-		}
-	}
-	if err := r.flush(); err != nil {
-		return nil, err
-	}
-	r.Free()
-	r.Report.Losses = r.Losses.List()
-	return &r.Report, nil
-}
-
-// Abort ends the stream so that its reader notices. That the end-of-archive marker is missing is
-// not enough: GNU tar and others take the end of the input for the end of the archive. Inside a
-// body all notice; between two entries an extension header comes that announces a body, and none
-// follows.
-func (r *Rewriter) Abort() error {
-	if r.werr == nil && r.owed == 0 {
-		r.owed = tarx.BlockSize
-		if err := r.write(tarx.UstarBlock("PaxHeaders.0/incomplete", tarx.UstarFields{Mode: 0o644, Size: tarx.BlockSize, Kind: tarx.TypePax})); err != nil {
-			return err
-		}
-	}
-	return r.flush()
-}
-
 // Has says that there is something called name in the root.
 func (r *Rewriter) Has(name string) bool {
 	_, node := r.names.node(0, []byte(name))
 	leaf, _ := r.names.leaf(0, []byte(name))
 	return node || leaf
-}
-
-// ReadFile gives the content of one of the files to keep, as it was last in the stream. A file that
-// the stream does not have is fs.ErrNotExist. One that cannot be had from what has passed, as
-// behind a symlink, is another error.
-func (r *Rewriter) ReadFile(name string) ([]byte, error) {
-	parent, base := tarx.SplitPath([]byte(name))
-	dir, err := r.names.walk(parent, nil)
-	if err != nil {
-		return nil, fs.ErrNotExist
-	}
-	if n, ok := r.names.node(dir, base); ok {
-		if r.names.isDir(n) {
-			return nil, errors.New("it is a directory")
-		}
-		return nil, errors.New("it is a symlink, and what it leads to has passed")
-	}
-	if k := r.kept[name]; k != nil && k.dir == dir {
-		return k.data, k.err
-	}
-	if there, known := r.names.leaf(dir, base); there || !known {
-		return nil, errors.New("it has passed before a symlink led to it")
-	}
-	return nil, fs.ErrNotExist
-}
-
-// keptHere is which of the files to keep is called base in dir.
-func (r *Rewriter) keptHere(dir int32, base []byte) string {
-	for name := range r.kept {
-		parent, last := tarx.SplitPath([]byte(name))
-		if string(last) != string(base) {
-			continue
-		}
-		if at, err := r.names.walk(parent, nil); err == nil && at == dir {
-			return name
-		}
-	}
-	return ""
 }
 
 // blame makes err one of this entry, unless it is of writing.
@@ -338,13 +245,6 @@ func (r *Rewriter) clear(dir int32, base []byte) error {
 	}
 	r.names.drop(n)
 	return nil
-}
-
-// forget notes that a file to keep is no longer one, and why.
-func (r *Rewriter) forget(dir int32, base []byte, why string) {
-	if name := r.keptHere(dir, base); name != "" {
-		r.kept[name] = &keptFile{dir: dir, err: errors.New(why)}
-	}
 }
 
 // start writes the root directory before anything else.
@@ -581,52 +481,4 @@ func (r *Rewriter) capability(h *tarx.Header, o *tarx.OutHeader, a tarx.Xattr) {
 		return
 	}
 	o.Xattrs = append(o.Xattrs, tarx.Xattr{Name: a.Name, Value: bytes.Clone(v[:n])})
-}
-
-// put writes the header of an entry, or makes what it says an error of it.
-func (r *Rewriter) put(h *tarx.Header, o *tarx.OutHeader) error {
-	if err := r.header(o); err != nil {
-		return r.blame(h, err)
-	}
-	return nil
-}
-
-// header writes a header. The body that it announces has to follow.
-func (r *Rewriter) header(o *tarx.OutHeader) error {
-	if len(o.Name) >= unix.PathMax || o.Type == tarx.TypeLink && len(o.Link) >= unix.PathMax {
-		return ErrLongPath
-	}
-	b, stored, err := tarx.AppendHeader(r.buf[:0], o)
-	if err != nil {
-		return err
-	}
-	r.buf = b
-	r.owed = int64(len(b))
-	if err := r.write(b); err != nil {
-		return err
-	}
-	r.owed = stored + tarx.Padding(stored)
-	return nil
-}
-
-func (r *Rewriter) write(b []byte) error {
-	if r.werr == nil {
-		_, r.werr = r.out.Write(b)
-		r.owed -= int64(len(b))
-	}
-	return r.writeError()
-}
-
-func (r *Rewriter) flush() error {
-	if r.werr == nil {
-		r.werr = r.out.Flush()
-	}
-	return r.writeError()
-}
-
-func (r *Rewriter) writeError() error {
-	if r.werr != nil {
-		return fmt.Errorf("write archive: %w", r.werr)
-	}
-	return nil
 }

@@ -482,6 +482,7 @@ func TestSleeper(t *testing.T) {
 // TestForceAtomic replaces a bundle again and again under the eyes of a reader, who must find a
 // whole bundle each time.
 func TestForceAtomic(t *testing.T) {
+	testenv.Long(t)
 	dir := workDir(t)
 	cmd := exec.Command(testenv.Binary(t), "-o", "b", "-i", "c.tar")
 	cmd.Dir = dir

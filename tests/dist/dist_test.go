@@ -30,9 +30,7 @@ func run(t *testing.T, dir, name string, args ...string) string {
 // Two clones in two places give the same files, and the packages hold a program that
 // runs.
 func TestReproducible(t *testing.T) {
-	if testenv.Unit() {
-		t.Skip("this test builds all that is released, twice: leave OCIBUNDLE_TEST unset to run it")
-	}
+	testenv.Long(t)
 	testenv.NeedTool(t, "dpkg-deb", "git", "gzip", "make")
 	one, two := dist(t), dist(t)
 	sums := func(dir string) []byte {

@@ -1,7 +1,6 @@
 package imageconfig
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"ocibundle/tests/testenv"
 )
@@ -68,7 +66,7 @@ func TestRecipe(t *testing.T) {
 			t.Errorf("no %q in %q", want, env)
 		}
 	}
-	serve(t, port, exec.CommandContext(t.Context(), "runc", "run", "--bundle", bundle, id), exec.Command("runc", "delete", "--force", id), func() {
+	testenv.ServeRedis(t, port, exec.CommandContext(t.Context(), "runc", "run", "--bundle", bundle, id), exec.Command("runc", "delete", "--force", id), func() {
 		state := testenv.Output(t, exec.CommandContext(t.Context(), "runc", "state", id))
 		pid := member[struct{ Pid int }](t, []byte(state)).Pid
 		proc := func(name string) string {
@@ -155,7 +153,7 @@ func TestRecipeAsUser(t *testing.T) {
 	}
 	id := testenv.Name()
 	state := filepath.Join(u.Home, "runc")
-	serve(t, port, u.Command(t.Context(), runc, "--root", state, "run", "--bundle", bundle, id),
+	testenv.ServeRedis(t, port, u.Command(t.Context(), runc, "--root", state, "run", "--bundle", bundle, id),
 		u.Command(context.Background(), runc, "--root", state, "delete", "--force", id), func() {})
 }
 
@@ -166,42 +164,4 @@ func (l lab) create(t *testing.T, args ...string) string {
 	l.removeLater(t, name)
 	l.docker(t, append([]string{"create", "--name", name}, args...)...)
 	return name
-}
-
-// serve runs a container in the foreground, looks at it once its redis answers, and
-// has redis end it. remove ends the container by force, where it comes to that.
-func serve(t *testing.T, port int, run, remove *exec.Cmd, look func()) {
-	t.Helper()
-	var says bytes.Buffer
-	run.Stdout, run.Stderr = &says, &says
-	// A grandchild may keep the output open when run has ended.
-	run.WaitDelay = 10 * time.Second
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		err := run.Wait()
-		cancel(fmt.Errorf("%s ended: %v", strings.Join(run.Args, " "), err))
-		ended <- err
-	}()
-	// A generous limit, so that a hanging runtime ends this test and not all tests.
-	ctx, stop := context.WithTimeout(ctx, 2*time.Minute)
-	defer stop()
-	if err := testenv.PingRedis(ctx, port); err != nil {
-		if out, err := remove.CombinedOutput(); err != nil {
-			t.Logf("%s: %v\n%s", strings.Join(remove.Args, " "), err, out)
-		}
-		_ = run.Process.Kill()
-		<-ended
-		t.Fatalf("%v\n%s", err, says.Bytes())
-	}
-	look()
-	if _, err := testenv.Redis(ctx, port, "SHUTDOWN", "NOSAVE"); err != nil {
-		t.Errorf("stop redis: %v", err)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("%s: %v\n%s", strings.Join(run.Args, " "), err, says.Bytes())
-	}
 }

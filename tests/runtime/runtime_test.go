@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"ocibundle/tests/testenv"
 )
@@ -128,38 +127,7 @@ func makeBundle(t *testing.T, u *testenv.User, flags ...string) server {
 // container by force, where it comes to that.
 func (s server) serve(t *testing.T, run, remove *exec.Cmd) {
 	t.Helper()
-	var says bytes.Buffer
-	run.Stdout, run.Stderr = &says, &says
-	// A grandchild may keep the output open when run has ended.
-	run.WaitDelay = 10 * time.Second
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		err := run.Wait()
-		cancel(fmt.Errorf("%s ended: %v", strings.Join(run.Args, " "), err))
-		ended <- err
-	}()
-	// A generous limit, so that a hanging runtime ends this test and not all tests.
-	ctx, stop := context.WithTimeout(ctx, 2*time.Minute)
-	defer stop()
-	if err := testenv.PingRedis(ctx, s.port); err != nil {
-		if out, err := remove.CombinedOutput(); err != nil {
-			t.Logf("%s: %v\n%s", strings.Join(remove.Args, " "), err, out)
-		}
-		_ = run.Process.Kill()
-		<-ended
-		t.Fatalf("%v\n%s", err, says.Bytes())
-	}
-	// Without nosave redis would want to write to its read-only root, and stay.
-	if _, err := testenv.Redis(ctx, s.port, "SHUTDOWN", "NOSAVE"); err != nil {
-		t.Errorf("stop redis: %v", err)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("%s: %v\n%s", strings.Join(run.Args, " "), err, says.Bytes())
-	}
+	testenv.ServeRedis(t, s.port, run, remove, nil)
 }
 
 // onTerminal makes the command line of a command that is given a terminal.

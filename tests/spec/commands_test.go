@@ -181,6 +181,7 @@ func TestSpecFilter(t *testing.T) {
 }
 
 func TestDiffThenPatch(t *testing.T) {
+	testenv.Long(t)
 	dir := flagFiles(t)
 	runc, docker := good(t, dir, "", "spec", "--template", "runc"), good(t, dir, "", "spec")
 	configs := []string{runc, docker, good(t, dir, "", "spec", "--rootless")}

@@ -2,10 +2,12 @@ package testenv
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -67,4 +69,45 @@ func Redis(ctx context.Context, port int, args ...string) (string, error) {
 		return "", err
 	}
 	return strings.TrimSpace(answer), nil
+}
+
+// ServeRedis runs a container in the foreground, looks at it once its redis answers (look may be
+// nil), and has redis end it. remove ends the container by force, where it comes to that.
+func ServeRedis(t *testing.T, port int, run, remove *exec.Cmd, look func()) {
+	t.Helper()
+	var says bytes.Buffer
+	run.Stdout, run.Stderr = &says, &says
+	// A grandchild may keep the output open when run has ended.
+	run.WaitDelay = 10 * time.Second
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		err := run.Wait()
+		cancel(fmt.Errorf("%s ended: %v", strings.Join(run.Args, " "), err))
+		ended <- err
+	}()
+	// A generous limit, so that a hanging runtime ends this test and not all tests.
+	ctx, stop := context.WithTimeout(ctx, 2*time.Minute)
+	defer stop()
+	if err := PingRedis(ctx, port); err != nil {
+		if out, err := remove.CombinedOutput(); err != nil {
+			t.Logf("%s: %v\n%s", strings.Join(remove.Args, " "), err, out)
+		}
+		_ = run.Process.Kill()
+		<-ended
+		t.Fatalf("%v\n%s", err, says.Bytes())
+	}
+	if look != nil {
+		look()
+	}
+	// Without NOSAVE redis would want to write to its root, which may be read-only, and stay.
+	if _, err := Redis(ctx, port, "SHUTDOWN", "NOSAVE"); err != nil {
+		t.Errorf("stop redis: %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("%s: %v\n%s", strings.Join(run.Args, " "), err, says.Bytes())
+	}
 }

@@ -43,6 +43,15 @@ func missing(t testing.TB, format string, args ...any) {
 // Unit reports whether only the tests that need nothing but Go were asked for, as on a laptop.
 func Unit() bool { return os.Getenv("OCIBUNDLE_TEST") == "unit" }
 
+// Long ends a test that takes more than some seconds of processor time, where only unit tests were
+// asked for.
+func Long(t testing.TB) {
+	t.Helper()
+	if Unit() {
+		t.Skip("this test takes long: it runs where OCIBUNDLE_TEST is not set")
+	}
+}
+
 // NeedRoot ends the test unless it runs as root.
 func NeedRoot(t testing.TB) {
 	t.Helper()

@@ -40,6 +40,7 @@ func writeBomb(w io.Writer) error {
 
 // A bomb ends at the limit; without one it becomes a hole, in little memory.
 func TestBomb(t *testing.T) {
+	testenv.Long(t)
 	program := testenv.Binary(t)
 	for codec, open := range map[string]func(io.Writer) (io.WriteCloser, error){
 		"gzip": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, gzip.BestSpeed) },

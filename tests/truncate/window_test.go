@@ -120,6 +120,7 @@ func zstdFrame(log, n int) []byte {
 // A compressed stream may ask for memory wherever a part of it begins, not only at its
 // start. 256 MiB are what the worst of them gets.
 func TestWindows(t *testing.T) {
+	testenv.Long(t)
 	program := testenv.Binary(t)
 	first, again := zeroChunks(t)
 	zeros := func(window byte, size int) xzBlock {
