@@ -72,12 +72,18 @@ race: go
 # when a worker is stopped, nobody else would remove.
 FUZZ_PARSER ?= 300000x
 FUZZ_EXTRACT ?= 60000x
+FUZZ_DOCUMENTS ?= 100000x
 FUZZ = $(GO) test -run '^$$' -fuzzminimizetime 20x
 
 fuzz: go
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && export TMPDIR="$$dir" && set -x && \
 	    $(FUZZ) -fuzz '^FuzzParser$$' -fuzztime $(FUZZ_PARSER) ./tarx && \
-	    $(FUZZ) -fuzz '^FuzzExtract$$' -fuzztime $(FUZZ_EXTRACT) ./tarx/extract
+	    $(FUZZ) -fuzz '^FuzzExtract$$' -fuzztime $(FUZZ_EXTRACT) ./tarx/extract && \
+	    $(FUZZ) -fuzz '^FuzzDocument$$' -fuzztime $(FUZZ_DOCUMENTS) ./specedit && \
+	    $(FUZZ) -fuzz '^FuzzAccounts$$' -fuzztime $(FUZZ_DOCUMENTS) ./specedit && \
+	    $(FUZZ) -fuzz '^FuzzImageConfig$$' -fuzztime $(FUZZ_DOCUMENTS) ./specedit/imageconfig && \
+	    $(FUZZ) -fuzz '^FuzzDocuments$$' -fuzztime $(FUZZ_DOCUMENTS) ./pipeline/image && \
+	    $(FUZZ) -fuzz '^FuzzReadProgram$$' -fuzztime $(FUZZ_DOCUMENTS) ./pipeline/check
 
 bench: go
 	tests/bench/run.sh
