@@ -44,9 +44,9 @@ type dirTable struct {
 	dirs   tarx.Table[dirRecord]
 	names  tarx.Texts
 	index  tarx.Index
-	owners tarx.Table[uint16] // of each directory, from the first one on that is not root's: a number in ids
-	ids    [][2]uint32
-	idsIdx map[[2]uint32]uint16
+	owners tarx.Table[uint16] // of each directory, from the first one on that is not root's: a number in ids, plus one
+	ids    tarx.Table[[2]uint32]
+	idsIdx tarx.Index
 
 	// Access control lists that directories get at the end: a default one must
 	// not reach the children made meanwhile.
@@ -62,10 +62,7 @@ const (
 	aclCost     = 100 // bytes that a list takes besides its value
 )
 
-func newDirTable() *dirTable {
-	root := [2]uint32{}
-	return &dirTable{ids: [][2]uint32{root}, idsIdx: map[[2]uint32]uint16{root: 0}, valueIdx: make(map[string]uint32)}
-}
+func newDirTable() *dirTable { return &dirTable{valueIdx: make(map[string]uint32)} }
 
 func (t *dirTable) at(i int) *dirRecord { return t.dirs.At(i) }
 
@@ -107,21 +104,29 @@ func (t *dirTable) reopened(i int) {
 // setOwner notes who is to own directory i on disk. Where all belong to root, that
 // takes no memory. ok says that there was room.
 func (t *dirTable) setOwner(i int, uid, gid uint32) (ok bool) {
-	k := [2]uint32{uid, gid}
-	n, known := t.idsIdx[k]
-	if !known {
-		if len(t.ids) > math.MaxUint16 {
+	n := 0
+	if k := [2]uint32{uid, gid}; k != [2]uint32{} {
+		if n = t.idNumber(k) + 1; n > math.MaxUint16 {
 			return false
 		}
-		n = uint16(len(t.ids))
-		t.ids = append(t.ids, k)
-		t.idsIdx[k] = n
 	}
 	if n != 0 || i < t.owners.Len() {
 		t.owners.Grow(i + 1)
-		*t.owners.At(i) = n
+		*t.owners.At(i) = uint16(n)
 	}
 	return true
+}
+
+// idNumber is the number of a pair of ids, which is given one if it has none.
+func (t *dirTable) idNumber(k [2]uint32) int {
+	hash := func(k [2]uint32) uint64 { return hashIno(uint64(k[0])<<32 | uint64(k[1])) }
+	same := func(i int) bool { return *t.ids.At(i) == k }
+	n := t.idsIdx.Find(hash(k), same)
+	if n < 0 {
+		n = t.ids.Add(k)
+		t.idsIdx.Put(hash(k), n, same, func(i int) uint64 { return hash(*t.ids.At(i)) })
+	}
+	return n
 }
 
 // owner is who is to own directory i, which an entry has named.
@@ -129,7 +134,11 @@ func (t *dirTable) owner(i int) (uid, gid uint32) {
 	if i >= t.owners.Len() {
 		return 0, 0
 	}
-	id := t.ids[*t.owners.At(i)]
+	n := *t.owners.At(i)
+	if n == 0 {
+		return 0, 0
+	}
+	id := t.ids.At(int(n) - 1)
 	return id[0], id[1]
 }
 
@@ -191,5 +200,7 @@ func (t *dirTable) free() {
 	t.names.Free()
 	t.index.Free()
 	t.owners.Free()
+	t.ids.Free()
+	t.idsIdx.Free()
 	t.acls.Free()
 }
