@@ -72,7 +72,8 @@ race: go
 # when a worker is stopped, nobody else would remove.
 FUZZ_PARSER ?= 300000x
 FUZZ_EXTRACT ?= 60000x
-FUZZ_DOCUMENTS ?= 100000x
+FUZZ_DOCUMENTS ?= 50000x
+FUZZ_IMAGES ?= 20000x
 FUZZ = $(GO) test -run '^$$' -fuzzminimizetime 20x
 
 fuzz: go
@@ -82,7 +83,7 @@ fuzz: go
 	    $(FUZZ) -fuzz '^FuzzDocument$$' -fuzztime $(FUZZ_DOCUMENTS) ./specedit && \
 	    $(FUZZ) -fuzz '^FuzzAccounts$$' -fuzztime $(FUZZ_DOCUMENTS) ./specedit && \
 	    $(FUZZ) -fuzz '^FuzzImageConfig$$' -fuzztime $(FUZZ_DOCUMENTS) ./specedit/imageconfig && \
-	    $(FUZZ) -fuzz '^FuzzDocuments$$' -fuzztime $(FUZZ_DOCUMENTS) ./pipeline/image && \
+	    $(FUZZ) -fuzz '^FuzzDocuments$$' -fuzztime $(FUZZ_IMAGES) ./pipeline/image && \
 	    $(FUZZ) -fuzz '^FuzzReadProgram$$' -fuzztime $(FUZZ_DOCUMENTS) ./pipeline/check
 
 bench: go
