@@ -196,7 +196,7 @@ TEXT
 |---|---|
 | runc, crun | nothing. For a user a directory for its state: `--root DIR`, or XDG_RUNTIME_DIR. Limits for a user take a control group of its own, which systemd gives: `runc --systemd-cgroup` under version 2. crun refuses a machine that has both versions mounted |
 | ctr | `--absolute-root`: it looks for a relative path in its own directory |
-| podman `--rootfs` | nothing of the bundle but `rootfs`: config.json is not read, so command, limits and mounts are podman's to say |
+| podman `--rootfs` | nothing of the bundle but `rootfs`: config.json is not read, so command, limits and mounts are podman's to say. For root it raises RLIMIT_NPROC, which a root without CAP_SYS_RESOURCE, as on the machine above, may not |
 | systemd-nspawn | `--set /linux/resources={} --security-opt seccomp=unconfined --resolv none`: it takes no limits and no `errnoRet` of a profile, and brings files of its own to resolve names with |
 | bwrap | nothing of the bundle but `rootfs`: `bwrap --bind DIR/rootfs / --proc /proc --dev /dev COMMAND` |
 TEXT
