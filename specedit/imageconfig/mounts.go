@@ -21,8 +21,8 @@ type importedMount struct {
 	tmpfs  string // for a tmpfs, the options as docker run --tmpfs takes them
 }
 
-// mounts carries over what was mounted at the user's wish: binds, named volumes and
-// tmpfs. Volumes that the engine made up a name for hold what no bundle has.
+// mounts carries over what was mounted at the user's wish: binds, named volumes and tmpfs. Volumes
+// that the engine made up a name for hold what no bundle has.
 func (im *importer) mounts() {
 	h := &im.d.host
 	list, known := im.listedMounts()
@@ -85,9 +85,9 @@ func (im *importer) listedMounts() (list []importedMount, known map[string]bool)
 	return list, known
 }
 
-// requestedMounts are those that were asked for and that the engine does not list, if known has the
-// destinations of the others. The engines list what they have resolved; a document that was cut
-// down by hand still says what was asked for.
+// requestedMounts are those that were asked for and are not among known, the destinations of those
+// that are listed. The engines list what they have resolved; a document that was cut down by hand
+// still says what was asked for.
 func (im *importer) requestedMounts(known map[string]bool) (list []importedMount) {
 	h := &im.d.host
 	for i, b := range h.Binds {
