@@ -402,6 +402,8 @@ func CapDrop(label, name string) (Edit, error) {
 	}), nil
 }
 
+// Capabilities returns the capability of a name, with or without CAP_ and in any case, or all of
+// them for ALL.
 func Capabilities(name string) ([]string, error) {
 	upper := strings.ToUpper(name)
 	if upper == "ALL" {

@@ -105,6 +105,7 @@ func sparseMap(parts []Extent, size int64) (b []byte, data int64) {
 // Base is the last component of a name in the stream.
 func Base(name string) string { return path.Base(name) }
 
+// PadBlock appends zeros up to a whole block.
 func PadBlock(b []byte) []byte {
 	return append(b, ZeroBlock[:-len(b)&(BlockSize-1)]...)
 }
@@ -144,6 +145,7 @@ const (
 	Octal12 = 1<<33 - 1 // of 12 bytes
 )
 
+// UstarFields are the fields of a ustar header besides the name.
 type UstarFields struct {
 	Mode, Uid, Gid, Size, Mtime int64
 	major, minor                int64

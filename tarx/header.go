@@ -88,6 +88,7 @@ type Header struct {
 	Sparse     []Extent // nil: the body is the file
 }
 
+// TypeName is the kind of an entry in words.
 func TypeName(t byte) string {
 	switch t {
 	case TypeReg, TypeGNUSparse:

@@ -2,6 +2,7 @@ package tarx
 
 import "github.com/moby/sys/user"
 
+// ToContainer maps an id on the disk to one of the container. Without maps they are the same.
 func ToContainer(maps []user.IDMap, id uint32) (int, bool) {
 	if len(maps) == 0 {
 		return int(id), true
@@ -24,6 +25,7 @@ type OwnerMap struct {
 	diskUID, diskGID uint32
 }
 
+// Disk maps the ids of an entry to those on the disk. The error is an *UnmappedIDError.
 func (o *OwnerMap) Disk(uid, gid uint32) (uint32, uint32, error) {
 	if o.known && uid == o.uid && gid == o.gid {
 		return o.diskUID, o.diskGID, nil
@@ -40,6 +42,8 @@ func (o *OwnerMap) Disk(uid, gid uint32) (uint32, uint32, error) {
 	return u, g, nil
 }
 
+// ToDisk maps an id of the container to one on the disk; what is "uid" or "gid". The error is an
+// *UnmappedIDError.
 func ToDisk(what string, id uint32, maps []user.IDMap) (uint32, error) {
 	if len(maps) == 0 {
 		return id, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 )
 
+// Padding is how many bytes follow a body of a size up to the next block.
 func Padding(size int64) int64 { return -size & (BlockSize - 1) }
 
 // cstring cuts at the first NUL.

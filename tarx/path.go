@@ -11,6 +11,7 @@ import (
 // ImpliedMode is the mode of the root and of every parent that no entry names.
 const ImpliedMode = 0o755
 
+// NameErrorKind is ErrMalformed for an error about a name that no file can have, nil for others.
 func NameErrorKind(err error) error {
 	var named *NameError
 	if errors.As(err, &named) || errors.Is(err, unix.ENAMETOOLONG) {
@@ -29,6 +30,7 @@ type NameError struct {
 
 func (e *NameError) Error() string { return e.Msg }
 
+// NotDirectory is the error of a path that leads through something else.
 func NotDirectory(path []byte) error {
 	return &NameError{Msg: fmt.Sprintf("%q, or what leads to it, is not a directory", path), NotDir: true}
 }

@@ -34,6 +34,7 @@ type Chunk struct {
 	home chan<- *Chunk
 }
 
+// Release gives a chunk back once nobody refers to it any more.
 func (c *Chunk) Release() {
 	if c.Refs.Add(-1) == 0 {
 		c.home <- c // never blocks: there is room for every chunk

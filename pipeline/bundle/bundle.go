@@ -117,6 +117,7 @@ type contents struct {
 	bare bool
 }
 
+// Close closes what was opened.
 func (c *contents) Close() { c.rootfs.Close() }
 
 // inspect looks at a directory that the user calls name. Unless it is a bundle, which has a

@@ -44,6 +44,8 @@ func (j *joinReader) Read(p []byte) (int, error) {
 	return j.r.Read(p)
 }
 
+// LimitReader reads from R, and fails with a *tarx.LimitError where it has more than Left bytes.
+// Limit is what the error names.
 type LimitReader struct {
 	R           io.Reader
 	Limit, Left int64

@@ -36,6 +36,7 @@ type Digester struct {
 
 const digestBuffer = 256 << 10
 
+// NewDigester makes a Digester that hashes what is read from r, in a goroutine of its own.
 func NewDigester(r io.Reader, h hash.Hash) *Digester {
 	d := &Digester{
 		r:    r,

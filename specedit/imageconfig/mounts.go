@@ -21,18 +21,41 @@ type importedMount struct {
 	tmpfs  string // for a tmpfs, the options as docker run --tmpfs takes them
 }
 
-// mounts carries over what was mounted at the user's wish: binds, named volumes and
-// tmpfs. Volumes that the engine made up a name for hold what no bundle has.
+// mounts carries over what was mounted at the user's wish: binds, named volumes and tmpfs. Volumes
+// that the engine made up a name for hold what no bundle has.
 func (im *importer) mounts() {
 	h := &im.d.host
-	var list []importedMount
-	var anonymous []string
-	asked := map[string]mount.Mount{}
-	for _, m := range h.Mounts {
-		asked[m.Target] = m
+	list, known := im.listedMounts()
+	list = append(list, im.requestedMounts(known)...)
+	for _, target := range specedit.SortedKeys(h.Tmpfs) {
+		list = append(list, importedMount{member: "HostConfig.Tmpfs", mount: specs.Mount{Destination: target}, tmpfs: h.Tmpfs[target]})
+	}
+	list = append(list, im.writable(list)...)
+	if h.VolumeDriver != "" && h.VolumeDriver != "local" {
+		im.notice("HostConfig.VolumeDriver", "volume driver", h.VolumeDriver, "")
 	}
 
-	known := map[string]bool{}
+	im.shm()
+	// What is mounted below another mount has to come after it.
+	slices.SortStableFunc(list, func(a, b importedMount) int {
+		return depth(a.mount.Destination) - depth(b.mount.Destination)
+	})
+	for _, m := range list {
+		if m.mount.Type == "bind" {
+			im.decide("%s of the host is bound to %s", m.mount.Source, m.mount.Destination)
+		}
+		im.mount(m)
+	}
+}
+
+// listedMounts are those that the engine lists as the container's. known has their destinations.
+func (im *importer) listedMounts() (list []importedMount, known map[string]bool) {
+	var anonymous []string
+	asked := map[string]mount.Mount{}
+	for _, m := range im.d.host.Mounts {
+		asked[m.Target] = m
+	}
+	known = map[string]bool{}
 	for i, p := range im.d.container.Mounts {
 		member := fmt.Sprintf("Mounts[%d]", i)
 		known[p.Destination] = true
@@ -59,15 +82,21 @@ func (im *importer) mounts() {
 		slices.Sort(anonymous)
 		im.notice("Mounts", "anonymous volumes", strings.Join(anonymous, ", "), "they stay directories of the rootfs")
 	}
-	// The engines list what they have resolved. A document that was cut down by hand
-	// still says what was asked for.
+	return list, known
+}
+
+// requestedMounts are those that were asked for and are not among known, the destinations of those
+// that are listed. The engines list what they have resolved; a document that was cut down by hand
+// still says what was asked for.
+func (im *importer) requestedMounts(known map[string]bool) (list []importedMount) {
+	h := &im.d.host
 	for i, b := range h.Binds {
 		member := fmt.Sprintf("HostConfig.Binds[%d]", i)
 		source, rest, ok := strings.Cut(b, ":")
 		destination, options, _ := strings.Cut(rest, ":")
 		if !ok || destination == "" {
 			im.refuse(member, "%q is not SOURCE:DESTINATION", b)
-			return
+			return nil
 		}
 		if known[destination] || known[path.Clean(destination)] {
 			continue
@@ -112,25 +141,7 @@ func (im *importer) mounts() {
 			}
 		}
 	}
-	for _, target := range specedit.SortedKeys(h.Tmpfs) {
-		list = append(list, importedMount{member: "HostConfig.Tmpfs", mount: specs.Mount{Destination: target}, tmpfs: h.Tmpfs[target]})
-	}
-	list = append(list, im.writable(list)...)
-	if h.VolumeDriver != "" && h.VolumeDriver != "local" {
-		im.notice("HostConfig.VolumeDriver", "volume driver", h.VolumeDriver, "")
-	}
-
-	im.shm()
-	// What is mounted below another mount has to come after it.
-	slices.SortStableFunc(list, func(a, b importedMount) int {
-		return depth(a.mount.Destination) - depth(b.mount.Destination)
-	})
-	for _, m := range list {
-		if m.mount.Type == "bind" {
-			im.decide("%s of the host is bound to %s", m.mount.Source, m.mount.Destination)
-		}
-		im.mount(m)
-	}
+	return list
 }
 
 func depth(p string) int { return strings.Count(path.Clean("/"+p), "/") }

@@ -131,6 +131,7 @@ func (n *Node) RemoveKeyed(same func(*Node) bool) int {
 	return removed
 }
 
+// Is reports whether a value is this string.
 func (n *Node) Is(text string) bool { s, ok := n.Str(); return ok && s == text }
 
 // RemoveOption takes an option away from a mount.
@@ -140,6 +141,7 @@ func (n *Node) RemoveOption(option string) {
 	}
 }
 
+// Elements returns the elements of an array, which may be missing.
 func Elements(n *Node) []*Node {
 	if n == nil {
 		return nil

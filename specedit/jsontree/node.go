@@ -39,12 +39,15 @@ type Node struct {
 	Gone map[string]string // members removed from an object: name -> label of the edit that did
 }
 
+// NewObject makes an empty object; by is the label of the edit that wants it.
 func NewObject(by string) *Node {
 	return &Node{Kind: KindObject, Obj: map[string]*Node{}, By: by}
 }
 
+// NewArray makes an empty array.
 func NewArray(by string) *Node { return &Node{Kind: KindArray, By: by} }
 
+// NewString makes a string.
 func NewString(s, by string) *Node { return &Node{Kind: KindString, Text: s, By: by} }
 
 // Member returns the named member of an object, or nil.

@@ -12,6 +12,7 @@ type Operation struct {
 	Value          *Node // nil: the operation has none
 }
 
+// ParsePatch reads an RFC 6902 patch. Errors name the operation.
 func ParsePatch(patch []byte) ([]Operation, error) {
 	root, err := Parse(patch, "")
 	if err != nil {
@@ -75,6 +76,7 @@ func parseOperation(n *Node) (Operation, error) {
 	return o, nil
 }
 
+// Operate does one operation of a patch. Where one fails, the tree is of no more use.
 func (t *Tree) Operate(o Operation) error {
 	switch o.Op {
 	case "add":

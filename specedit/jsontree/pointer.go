@@ -39,6 +39,7 @@ func escape(s string) string {
 	return strings.NewReplacer("~", "~0", "/", "~1").Replace(s)
 }
 
+// Pointer writes member names and indices as an RFC 6901 pointer.
 func Pointer(tokens ...string) string {
 	var b strings.Builder
 	for _, t := range tokens {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// OpenDir opens a directory until the end of the test.
 func OpenDir(t *testing.T, dir string) int {
 	t.Helper()
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -20,6 +21,7 @@ func OpenDir(t *testing.T, dir string) int {
 	return fd
 }
 
+// Must ends the test where there is an error.
 func Must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -27,6 +29,7 @@ func Must(t *testing.T, err error) {
 	}
 }
 
+// Gone demands that nothing is at a path.
 func Gone(t *testing.T, path string) {
 	t.Helper()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

@@ -28,6 +28,7 @@ func SmallFiles(b *testing.B, n int) []byte {
 	return TarStream(b, headers...)
 }
 
+// OpenRoot makes an empty directory and opens it until the end of the test.
 func OpenRoot(t testing.TB) *os.File {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "root")
@@ -42,6 +43,7 @@ func OpenRoot(t testing.TB) *os.File {
 	return root
 }
 
+// TarStream is a stream of entries; the body of a file is as many times x as its size says.
 func TarStream(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -127,6 +129,7 @@ type ParsedEntry struct{ Head, Body string }
 
 var ErrTooBig = errors.New("too big for a fuzzer")
 
+// ParseTar reads a stream as archive/tar does, up to the first error.
 func ParseTar(data []byte) (entries []ParsedEntry, err error) {
 	r := tar.NewReader(bytes.NewReader(data))
 	for {
