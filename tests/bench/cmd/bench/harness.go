@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +57,7 @@ func (h *harness) build() error {
 		return nil
 	}
 	own := filepath.Join(h.root, "tests", "bench")
-	if err := build(own, "./cmd/floor", "./cmd/peer-go-archive", "./cmd/peer-containerd", "./cmd/peer-umoci"); err != nil {
+	if err := build(own, "./cmd/floor", "./cmd/empty", "./cmd/peer-go-archive", "./cmd/peer-containerd", "./cmd/peer-umoci"); err != nil {
 		return err
 	}
 	switch h.bin {
@@ -321,8 +322,18 @@ func (h *harness) once(tool string, c kase, in input, check *model) (o outcome, 
 	if err := warm(in.footprint); err != nil {
 		return o, nil, fmt.Errorf("touch memory: %w", err)
 	}
+	if c.busy {
+		stop, err := besides()
+		if err != nil {
+			return o, nil, err
+		}
+		defer stop()
+	}
 	if o, err = launch(j); err != nil {
 		return o, nil, err
+	}
+	if c.busy {
+		o.Foreign = max(0, o.Foreign-1/float64(runtime.NumCPU()))
 	}
 	if tool == floor {
 		ns, err := strconv.ParseInt(strings.TrimSpace(string(o.Stdout)), 10, 64)
@@ -379,6 +390,8 @@ func (h *harness) runCase(c kase) (*result, error) {
 		return h.runLinear(c)
 	case startup:
 		return h.runStartup(c)
+	case other:
+		return h.runDuel(c)
 	}
 	return h.runRace(c)
 }
