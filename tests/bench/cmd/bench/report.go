@@ -327,6 +327,8 @@ func (p report) markdown() string {
 	line("- ocibundle does its whole job, config.json and publishing included, with all its checks.")
 	line("- The *floor* is not an extractor. It has the stream parsed in memory before the clock starts, checks nothing, and makes")
 	line("  the tree with the fewest system calls on two threads. It says what the kernel itself costs.")
+	line("- Other commands are run in the same way, in turns with what does the same, each on a fresh tree.")
+	line("- A busy machine has a `yes` that writes to /dev/null beside each run.")
 	line("- Each Go library runs in a small program of its own, as root, through the same pipe.")
 	line("- Peak memory is the kernel's figure for the process (`ru_maxrss`), the largest of all its runs.")
 	line("")
