@@ -57,13 +57,10 @@ func (c *Config) extract(ctx context.Context, st *bundle.Stage, res *Result) err
 	return st.WriteFile("config.json", config)
 }
 
-// extractImage makes the tree of an image archive.
+// extractImage makes the tree of an image archive, which is read where it is, or spooled: see
+// [Source.streamImage].
 func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle.Stage, rootfs *os.File, res *Result) error {
-	f, err := st.TempFile()
-	if err != nil {
-		return err
-	}
-	a, err := image.Spool(ctx, in.Out, f)
+	a, err := image.Open(ctx, in, c.SHA256 == "", st.TempFile)
 	if err != nil {
 		return in.Explain(err)
 	}

@@ -111,7 +111,7 @@ func (c *Source) streamExport(ctx context.Context, in *decode.Stream, out *rewri
 // streamImage writes the filesystem of an image. The archive is read where it is if it lies in
 // a file as it is; else it is spooled. With a digest, too, for the file may change meanwhile.
 func (c *Source) streamImage(ctx context.Context, in *decode.Stream, out *rewrite.Rewriter, res *Result) ([]tarx.Loss, error) {
-	a, err := image.Open(ctx, in, c.SHA256 == "")
+	a, err := image.Open(ctx, in, c.SHA256 == "", image.TempFile)
 	if err != nil {
 		return nil, in.Explain(err)
 	}

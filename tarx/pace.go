@@ -13,15 +13,14 @@ type pace struct {
 // averages times this.
 const paceWeight = 8
 
-// note takes in the reading of a chunk that ends now.
-func (p *pace) note(begun time.Time, pieces int) {
-	now := time.Now()
+// note takes in the reading of a chunk.
+func (p *pace) note(begun, ended time.Time, pieces int) {
 	if !p.last.IsZero() {
 		p.worked += begun.Sub(p.last) - p.worked/paceWeight
 	}
-	p.waited += now.Sub(begun) - p.waited/paceWeight
+	p.waited += ended.Sub(begun) - p.waited/paceWeight
 	p.pieces += pieces - p.pieces/paceWeight
-	p.last = now
+	p.last = ended
 }
 
 // slow says that whoever makes the stream is what takes the time. One sign is not enough: a chunk

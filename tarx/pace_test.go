@@ -15,12 +15,12 @@ func TestPace(t *testing.T) {
 		"whole chunks, long waited for":    {900, 100, 1, false},
 		"small pieces, nothing waited for": {100, 900, 8, false},
 	} {
-		p := pace{last: time.Now()}
+		at := time.Now()
+		p := pace{}
 		for range 100 {
-			// The clock runs on meanwhile, by less than this.
-			p.worked += c.worked*time.Second - p.worked/paceWeight
-			p.waited += c.waited*time.Second - p.waited/paceWeight
-			p.note(time.Now(), c.pieces)
+			begun := at.Add(c.worked * time.Microsecond)
+			at = begun.Add(c.waited * time.Microsecond)
+			p.note(begun, at, c.pieces)
 		}
 		if p.slow() != c.slow {
 			t.Errorf("%s: slow is %t", name, p.slow())

@@ -196,11 +196,12 @@ func (s *Source) read() (*Chunk, error) {
 	s.turn.Unlock()
 	begun := time.Now()
 	pieces, err := c.fill(s.r)
-	s.pace.note(begun, pieces)
+	read := time.Now()
 	s.turn.Lock()
 	if s.left {
 		runtime.Goexit()
 	}
+	s.pace.note(begun, read, pieces)
 	if c.N > 0 {
 		s.Hasher.add(c)
 	}

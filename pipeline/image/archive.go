@@ -50,9 +50,9 @@ func Spool(ctx context.Context, r io.Reader, f *os.File) (*Archive, error) {
 }
 
 // Open reads an image archive to its end. It stays where it is if inPlace says that it may, it
-// lies in a regular file from its start on, and is not compressed; else it is copied to a file in
-// the directory for temporary ones that has no name.
-func Open(ctx context.Context, in *decode.Stream, inPlace bool) (*Archive, error) {
+// lies in a regular file from its start on, and is not compressed; else it is copied to a file that
+// temp makes. Where it stays, somebody may change it: what is read twice is verified twice.
+func Open(ctx context.Context, in *decode.Stream, inPlace bool, temp func() (*os.File, error)) (*Archive, error) {
 	if inPlace && in.File != nil {
 		a := &Archive{f: in.File, members: make(map[string]tarx.Member)}
 		if err := tarx.List(ctx, in.Out, a.add); err != nil {
@@ -60,6 +60,15 @@ func Open(ctx context.Context, in *decode.Stream, inPlace bool) (*Archive, error
 		}
 		return a, nil
 	}
+	f, err := temp()
+	if err != nil {
+		return nil, err
+	}
+	return Spool(ctx, in.Out, f)
+}
+
+// TempFile makes a file without a name in the directory for temporary ones.
+func TempFile() (*os.File, error) {
 	f, err := os.CreateTemp("", "ocibundle-")
 	if err == nil {
 		err = os.Remove(f.Name())
@@ -67,7 +76,7 @@ func Open(ctx context.Context, in *decode.Stream, inPlace bool) (*Archive, error
 	if err != nil {
 		return nil, &spoolError{err}
 	}
-	return Spool(ctx, in.Out, f)
+	return f, nil
 }
 
 // Close closes the file that the archive was copied to.
@@ -170,7 +179,10 @@ func (a *Archive) open(m tarx.Member) *io.SectionReader {
 	return io.NewSectionReader(a.f, m.Offset, m.Size)
 }
 
-// Free gives the disk the space of a member back: best effort.
+// Free gives the disk the space of a member of a copy back: best effort.
 func (a *Archive) Free(m tarx.Member) {
+	if a.spooled == nil {
+		return
+	}
 	unix.Fallocate(int(a.spooled.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, m.Offset, m.Size)
 }

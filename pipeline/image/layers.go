@@ -16,7 +16,7 @@ import (
 
 // ExtractLayer puts one layer onto the tree. The first reading verifies it, and
 // takes away what it hides; the lowest layer hides nothing, and is made in the
-// same reading. What has been verified lies where nobody else can change it.
+// same reading. What has been verified lies where nobody else can change it, or is verified again.
 func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
 	first := x.Whiteouts
 	if lowest {
@@ -24,6 +24,9 @@ func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Laye
 	}
 	if err := a.verifyLayer(l, limit, left, func(r io.Reader) error { return first(ctx, r) }); err != nil || lowest {
 		return err
+	}
+	if a.spooled == nil {
+		return a.verifyLayer(l, 0, nil, func(r io.Reader) error { return x.Layer(ctx, r) })
 	}
 	in, err := decode.New(a.open(l.Member), decode.Options{})
 	if err != nil {

@@ -88,13 +88,22 @@ func spreadOf(v []float64) spread {
 
 // ratio is the spread of the tool's time over the base's in the same round.
 func (r *result) ratio(tool string) spread {
+	return r.ratioOf(tool, func(o outcome) time.Duration { return o.Wall })
+}
+
+// cpuRatio is that of the time of processors that all processes of the pipeline took.
+func (r *result) cpuRatio(tool string) spread {
+	return r.ratioOf(tool, func(o outcome) time.Duration { return o.CPU })
+}
+
+func (r *result) ratioOf(tool string, figure func(outcome) time.Duration) spread {
 	for _, rounds := range [][]round{r.chosen, r.rounds} {
 		var v []float64
 		for _, rd := range rounds {
 			a, ok := rd.runs[tool]
 			b, ok2 := rd.runs[r.base]
-			if ok && ok2 {
-				v = append(v, a.Wall.Seconds()/b.Wall.Seconds())
+			if ok && ok2 && figure(b) > 0 {
+				v = append(v, figure(a).Seconds()/figure(b).Seconds())
 			}
 		}
 		if len(v) > 0 {
@@ -198,7 +207,7 @@ func (r *result) summary() string {
 // tools are those that ran, in the order of the tables.
 func (r *result) tools() []string {
 	var all []string
-	for _, t := range append([]string{gnuTar, runcSpec, ours, floor}, peers...) {
+	for _, t := range append([]string{r.base, ours, floor}, peers...) {
 		ran := slices.ContainsFunc(r.rounds, func(rd round) bool { _, ok := rd.runs[t]; return ok })
 		if r.kind == linear {
 			ran = r.growth(t) > 0
@@ -318,6 +327,8 @@ func (p report) markdown() string {
 	line("- ocibundle does its whole job, config.json and publishing included, with all its checks.")
 	line("- The *floor* is not an extractor. It has the stream parsed in memory before the clock starts, checks nothing, and makes")
 	line("  the tree with the fewest system calls on two threads. It says what the kernel itself costs.")
+	line("- Other commands are run in the same way, in turns with what does the same, each on a fresh tree.")
+	line("- A busy machine has a `yes` that writes to /dev/null beside each run.")
 	line("- Each Go library runs in a small program of its own, as root, through the same pipe.")
 	line("- Peak memory is the kernel's figure for the process (`ru_maxrss`), the largest of all its runs.")
 	line("")
@@ -337,6 +348,37 @@ func (p report) markdown() string {
 			cells := []string{r.title, fmt.Sprintf("%.2f", r.target), value, r.verdict()}
 			for _, t := range append([]string{floor}, peers...) {
 				cells = append(cells, number(r.ratio(t).median))
+			}
+			line("| %s |", strings.Join(cells, " | "))
+		}
+		line("")
+	}
+	if rs := p.of(other); len(rs) > 0 {
+		line("## Other commands")
+		line("")
+		line("What it is measured against is 1.")
+		line("")
+		line("| command | against | target | ocibundle | | processor time |")
+		line("|---|---|---|---|---|---|")
+		for _, r := range rs {
+			o := r.ratio(ours)
+			line("| %s | %s | %.2f | %s**%.2f** (%.2f to %.2f) | %s | %s |", r.title, r.base, r.target, mark(r), o.median, o.low, o.high,
+				r.verdict(), number(r.cpuRatio(ours).median))
+		}
+		line("")
+	}
+	if rs := p.of(race); len(rs) > 0 {
+		line("## Processor time")
+		line("")
+		line("Of all processes of the pipeline, `cat` included. GNU tar is 1.")
+		line("")
+		line("| stream | ocibundle | bsdtar | go-archive | containerd | umoci |")
+		line("|---|---|---|---|---|---|")
+		for _, r := range rs {
+			o := r.cpuRatio(ours)
+			cells := []string{r.title, fmt.Sprintf("%s**%.2f** (%.2f to %.2f)", mark(r), o.median, o.low, o.high)}
+			for _, t := range peers {
+				cells = append(cells, number(r.cpuRatio(t).median))
 			}
 			line("| %s |", strings.Join(cells, " | "))
 		}

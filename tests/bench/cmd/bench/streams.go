@@ -96,6 +96,21 @@ func describe(w *writer, name string) error {
 				w.file(fmt.Sprintf("%s/file-%03d", dir, f), 1<<10)
 			}
 		}
+	case "container": // a small container: 60 directories, 400 files, 80 symlinks
+		for d := range 60 {
+			dir := fmt.Sprintf("d%02d", d)
+			w.dir(dir)
+			for f := range 7 {
+				if n := 7*d + f; n < 400 {
+					w.file(fmt.Sprintf("%s/f%d", dir, f), 1<<(n%4*2+10)) // 1 to 64 KiB
+				}
+			}
+			for l := range 2 {
+				if 2*d+l < 80 {
+					w.symlink(fmt.Sprintf("%s/l%d", dir, l), "f0")
+				}
+			}
+		}
 	case "big": // 4 files of 512 MiB
 		for f := range 4 {
 			w.file(fmt.Sprintf("big-%d", f), 512<<20)
