@@ -216,7 +216,7 @@ func TestOnlyTheCommandLineKnowsFlags(t *testing.T) {
 }
 
 var (
-	flagLike    = regexp.MustCompile(`(^|[^[:alnum:]-])--[a-z]`)
+	flagLike = regexp.MustCompile(`(^|[^[:alnum:]-])--[a-z]`)
 	// podman's inspect documents quote its own command line.
 	foreignFlag = regexp.MustCompile(`\b(docker run|systemd-run|run|delete)( --?[a-zA-Z]+)+|^--read-only-tmpfs=false$`)
 )
