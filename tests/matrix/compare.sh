@@ -160,7 +160,8 @@ what they do not name:
 
 What the table does not show: tar takes `--xattrs --xattrs-include='*'` to keep capabilities, and then the names in the stream are
 trusted as far as tar trusts them. umoci keeps layers apart and makes new images of changes, which `ocibundle` does not. podman and ctr fetch images,
-connect networks and share storage between images.
+connect networks and share storage between images. For root podman raises RLIMIT_NPROC: a root without CAP_SYS_RESOURCE, as in many
+containers, may not, and then nothing runs.
 
 enroot (NVIDIA's, for clusters) was not tried: Debian has no package of it.
 TEXT
