@@ -253,7 +253,9 @@ func TestPitfalls(t *testing.T) {
 
 		{u, []string{"edit", "edited", "--group-add", "42"}, []string{"`--group-add 42`"}},
 		{u, []string{"edit", "edited", "--user", "redis"}, nil},
-		{u, []string{"edit", "edited", "--net", "host"}, []string{"/mounts/", "sysfs", "the mount type=bind,src=/sys,dst=/sys,ro can take its place"}},
+		{u, []string{"edit", "edited", "--net", "host"}, nil}, // as above
+		{u, []string{"edit", "edited", "--add", `/mounts/-={"destination":"/sys","type":"sysfs","source":"sysfs"}`},
+			[]string{"/mounts/", "sysfs", "the mount type=bind,src=/sys,dst=/sys,ro can take its place"}},
 		{u, []string{"edit", "edited", "--mount", "type=bind,src=/sys,dst=/sys,ro"}, nil},
 		{root, []string{"edit", "edited", "--group-add", "42", "--memory", "100m", "--oom-score-adj", "-100", "--net", "host"}, nil},
 	} {
