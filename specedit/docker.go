@@ -59,6 +59,11 @@ func dockerSpec(h Host) *specs.Spec {
 	}
 	if h.userNamespace() {
 		inUserNamespace(spec, h)
+		if h.Rootless {
+			// What a user's service manager starts has more (systemd.exec(5), OOMScoreAdjust=), which
+			// an ordinary user may not lower (proc(5), oom_score_adj).
+			spec.Process.OOMScoreAdj = nil
+		}
 	} else {
 		// The range must be mapped whole, so docker leaves it out for remapped users.
 		spec.Linux.Sysctl["net.ipv4.ping_group_range"] = "0 2147483647"

@@ -200,3 +200,14 @@ func TestBaseLosesNetwork(t *testing.T) {
 		}
 	}
 }
+
+// A user's service manager gives its services a score that the user may not lower.
+func TestOOMScoreOfUsers(t *testing.T) {
+	mapping := user.IdentityMapping{UIDMaps: []user.IDMap{{ParentID: 1000, Count: 1}}, GIDMaps: []user.IDMap{{ParentID: 1000, Count: 1}}}
+	for rootless, want := range map[bool]any{false: 0.0, true: nil} {
+		p := specedit.Plan{Host: specedit.Host{Rootless: rootless, Mapping: mapping}}
+		if got := build(t, p)["process"].(map[string]any)["oomScoreAdj"]; got != want {
+			t.Errorf("rootless %v: %v", rootless, got)
+		}
+	}
+}

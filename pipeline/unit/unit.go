@@ -38,6 +38,10 @@ type Config struct {
 	System bool
 }
 
+// userScore is the out-of-memory score adjustment that a user's service manager gives its services
+// (systemd-system.conf(5), DefaultOOMScoreAdjust=: its own and 100; user@.service has 100).
+const userScore = 200
+
 // ErrTerminal says that the command wants a terminal, which a service does not have.
 var ErrTerminal = errors.New("its command wants a terminal, and a service has none")
 
@@ -72,6 +76,9 @@ func Service(c Config) (text string, warnings []string, err error) {
 	if !ok {
 		warnings = append(warnings, fmt.Sprintf("the stop signal %q is not a signal of this system; SIGTERM stops the service",
 			config.Annotations["org.opencontainers.image.stopSignal"]))
+	}
+	if score := config.Process.OOMScoreAdj; score != nil && *score < userScore && !c.System {
+		warnings = append(warnings, fmt.Sprintf("/process/oomScoreAdj is %d: a user's services start with %d, which the user may not lower", *score, userScore))
 	}
 	restart, limits, ok := restartPolicy(config.Annotations[imageconfig.RestartAnnotation])
 	if !ok {
@@ -110,7 +117,8 @@ WantedBy=%s
 type config struct {
 	Version string `json:"ociVersion"`
 	Process struct {
-		Terminal bool `json:"terminal"`
+		Terminal    bool `json:"terminal"`
+		OOMScoreAdj *int `json:"oomScoreAdj"`
 	} `json:"process"`
 	Annotations map[string]string `json:"annotations"`
 }

@@ -54,6 +54,19 @@ func TestServiceOfUser(t *testing.T) {
 	}
 }
 
+// A runtime fails where it is to lower the score that a user's service manager gave it.
+func TestServiceOfUserScore(t *testing.T) {
+	for score, want := range map[string]int{"0": 1, "-5": 1, "200": 0} {
+		dir := makeBundle(t, "web", `{"ociVersion":"1.0.0","process":{"oomScoreAdj":`+score+`}}`)
+		for system, want := range map[bool]int{false: want, true: 0} {
+			_, warnings, err := Service(Config{Dir: dir, Runtime: "/usr/bin/runc", System: system})
+			if err != nil || len(warnings) != want {
+				t.Errorf("%s, the system's %v: %q, %v", score, system, warnings, err)
+			}
+		}
+	}
+}
+
 func TestServiceRefuses(t *testing.T) {
 	if _, _, err := Service(Config{Dir: makeBundle(t, "tty", `{"ociVersion":"1.0.0","process":{"terminal":true}}`), Runtime: "/r"}); !errors.Is(err, ErrTerminal) {
 		t.Errorf("a terminal: %v", err)

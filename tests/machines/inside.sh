@@ -16,7 +16,7 @@ try() {
         echo "RESULT ok $what"
     else
         echo "RESULT FAILED $what"
-        printf '%s\n' "$said" | tail -n 20
+        printf '%s\n' "$said" | tail -n 50
     fi
 }
 
@@ -117,10 +117,12 @@ first_boot() {
     engines
 
     try "unit, root: made" eval 'job as_root /root/service 7101 && ocibundle unit /root/service >/etc/systemd/system/redis.service'
-    try "unit, root: started" eval 'systemctl daemon-reload && systemctl enable --now redis && answers 7101'
+    try "unit, root: started" eval 'systemctl daemon-reload && systemctl enable --now redis &&
+        { answers 7101 || { journalctl --no-pager -n 40 -u redis; false; }; }'
     try "unit, user: made" eval 'job as_user /home/tester/service 7102 && as_user mkdir -p /home/tester/.config/systemd/user &&
         as_user ocibundle unit /home/tester/service | as_user tee /home/tester/.config/systemd/user/redis.service'
-    try "unit, user: started" eval 'as_user systemctl --user daemon-reload && as_user systemctl --user enable --now redis && answers 7102'
+    try "unit, user: started" eval 'as_user systemctl --user daemon-reload && as_user systemctl --user enable --now redis &&
+        { answers 7102 || { journalctl --no-pager -n 40 _UID="$uid"; false; }; }'
 }
 
 # The engines of the release, where the machine has them.
