@@ -143,6 +143,7 @@ engines() {
 }
 
 second_boot() {
+    echo # as above
     try "unit, root: up again after the reboot" answers 7101
     try "unit, user: up again after the reboot" answers 7102
     try "unit, root: stopped" eval 'systemctl stop redis && [ "$(systemctl show -P Result redis)" = success ]'

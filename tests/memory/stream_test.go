@@ -155,7 +155,8 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	if *table != "" {
-		text := "| what | limit, MiB | peak, MiB |\n|---|---|---|\n" + strings.Join(peaks, "")
+		text := "# Peaks of memory\n\n`make memory` writes this page: the kernel's figure (ru_maxrss, getrusage(2)), and what is promised.\n\n" +
+			"| what | limit, MiB | peak, MiB |\n|---|---|---|\n" + strings.Join(peaks, "")
 		if err := os.WriteFile(*table, []byte(text), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
