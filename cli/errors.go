@@ -13,6 +13,7 @@ import (
 	"ocibundle/pipeline"
 	"ocibundle/pipeline/bundle"
 	"ocibundle/pipeline/decode"
+	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/image"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit"
@@ -100,7 +101,7 @@ func status(err error) (code int, hints []string) {
 		return exitSignal + int(sig.sig), nil
 	case errors.As(err, &out):
 		return exitIO, nil
-	case isFault(err):
+	case host.IsFault(err):
 		return exitIO, ioHints(err)
 	case errors.As(err, &hinted):
 		code, hints = status(hinted.error)
@@ -278,12 +279,6 @@ func notTarHints(e *decode.NotTarError) []string {
 		return []string{"--image-config FILE takes what docker inspect prints; the stream is what docker export writes"}
 	}
 	return nil
-}
-
-// isFault says that a disk, or a limit of this process, is at fault, whatever was being looked at. So it
-// is not told as what there would be to say of that.
-func isFault(err error) bool {
-	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 func ioHints(err error) []string {

@@ -2,6 +2,7 @@ package specedit
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -41,7 +42,7 @@ func dockerSpec(h Host) *specs.Spec {
 			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=67108864"}},
 		},
 		Linux: &specs.Linux{
-			Sysctl: map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"},
+			Sysctl: maps.Clone(networkSysctls),
 			Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
 				{Allow: false, Access: "rwm"},
 				allowDevice(1, 5), allowDevice(1, 3), allowDevice(1, 9), allowDevice(1, 8), allowDevice(5, 0), allowDevice(5, 1),
@@ -59,14 +60,12 @@ func dockerSpec(h Host) *specs.Spec {
 	}
 	if h.userNamespace() {
 		inUserNamespace(spec, h)
+		delete(spec.Linux.Sysctl, pingGroups) // the range must be mapped whole: docker leaves it out for remapped users
 		if h.Rootless {
 			// What a user's service manager starts has more (systemd.exec(5), OOMScoreAdjust=), which
 			// an ordinary user may not lower (proc(5), oom_score_adj).
 			spec.Process.OOMScoreAdj = nil
 		}
-	} else {
-		// The range must be mapped whole, so docker leaves it out for remapped users.
-		spec.Linux.Sysctl["net.ipv4.ping_group_range"] = "0 2147483647"
 	}
 	return spec
 }
@@ -130,10 +129,12 @@ func (d *Doc) followEdits() {
 	}
 }
 
+const pingGroups = "net.ipv4.ping_group_range"
+
 // networkSysctls are what the template sets in a network namespace of the container's own.
 var networkSysctls = map[string]string{
 	"net.ipv4.ip_unprivileged_port_start": "0",
-	"net.ipv4.ping_group_range":           "0 2147483647",
+	pingGroups:                            "0 2147483647",
 }
 
 // dropNetworkSysctls takes the template's network settings away where the container no longer has a

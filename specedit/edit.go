@@ -106,9 +106,9 @@ type Doc struct {
 	notes   []string        // see Plan.Warnings
 	profile *pendingSeccomp // a seccomp profile that depends on the final capabilities
 
-	dockerProfile **pendingSeccomp // the plan's
-	names         Names            // see SetNames
-	files         []File           // see Plan.Files
+	dockerProfile *pendingSeccomp // as it was made last, by this document's plan
+	names         Names           // see SetNames
+	files         []File          // see Plan.Files
 
 	// unresolved is the last user that the rootfs lacks, and where it stands.
 	unresolved struct {

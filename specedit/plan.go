@@ -84,7 +84,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 		return nil, err
 	}
 	d.notes = append(d.notes, d.modernize()...)
-	defer func() { p.notes, p.files = d.notes, d.files }()
+	defer func() { p.notes, p.files, p.dockerProfile = d.notes, d.files, d.dockerProfile }()
 	if p.RootPath != "" {
 		if err := d.Put(p.RootPath, "root", "path"); err != nil {
 			return nil, err
@@ -117,7 +117,7 @@ func (p *Plan) start(users UserLookup) (*Doc, error) {
 	if err := checkMapping(p.Host); err != nil {
 		return nil, err
 	}
-	d := &Doc{Tree: jsontree.Tree{Schema: specSchema{}}, host: p.Host, users: users, dockerProfile: &p.dockerProfile}
+	d := &Doc{Tree: jsontree.Tree{Schema: specSchema{}}, host: p.Host, users: users, dockerProfile: p.dockerProfile}
 	if p.Base != nil {
 		d.base = p.baseLabel()
 		root, err := jsontree.Parse(p.Base, d.base)

@@ -149,11 +149,11 @@ func (p *pendingSeccomp) fill(caps []string, last *pendingSeccomp) error {
 }
 
 func (d *Doc) setSeccomp(p *pendingSeccomp) error {
-	if err := p.fill(d.bounding(), *d.dockerProfile); err != nil {
+	if err := p.fill(d.bounding(), d.dockerProfile); err != nil {
 		return err
 	}
 	if p.own {
-		*d.dockerProfile = p
+		d.dockerProfile = p
 	}
 	linux, err := d.Object("linux")
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/moby/sys/user"
@@ -72,9 +71,9 @@ const (
 // promise: what a program does once it runs is its own business.
 //
 // The bundle is hostile. Nothing in it is executed; nothing but config.json, the first bytes of the command and of its
-// interpreters, /etc/hosts and /etc/resolv.conf, and directories is opened, and only what has proved to be a regular file or a directory. Nothing is
-// followed out of the rootfs but into the sources of the config's bind mounts. Memory is bounded, and so is the number of
-// names that are looked up. It returns when ctx ends, also where a filesystem does not answer.
+// interpreters, /etc/hosts and /etc/resolv.conf, and directories is opened, and only what has proved to be a regular file
+// or a directory. Nothing is followed out of the rootfs but into the sources of the config's bind mounts. Memory is bounded,
+// and so is the number of names that are looked up. It returns when ctx ends, also where a filesystem does not answer.
 //
 // Where there is no bundle at all, the error is a *bundle.Error. What is no fault of the bundle, a disk that cannot be read
 // or a limit of this process, is an error and never a finding.
@@ -160,9 +159,9 @@ func (k *checker) run(ctx context.Context) error {
 	switch {
 	case errors.Is(configErr, fs.ErrNotExist) && errors.Is(rootErr, fs.ErrNotExist):
 		return &bundle.Error{Kind: bundle.None, Dir: k.dir.Name(), Detail: "it has neither a rootfs nor a config.json"}
-	case isFault(configErr):
+	case host.IsFault(configErr):
 		return fmt.Errorf("read config.json: %w", configErr)
-	case isFault(rootErr):
+	case host.IsFault(rootErr):
 		return fmt.Errorf("open the rootfs: %w", rootErr)
 	case configErr != nil:
 		k.file(FindingConfig, "config.json", "cannot be read: %v", configErr)
@@ -245,14 +244,6 @@ func (k *checker) checkView() {
 		k.checkNames()
 	}
 }
-
-// isFault tells whether an error is one of this process or of the disk, and says nothing about the bundle.
-func isFault(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EIO)
-}
-
-// procFD is a path that the kernel takes for what f is open on.
-func procFD(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
 func namespaces(spec *specs.Spec) []specs.LinuxNamespace {
 	if spec.Linux == nil {

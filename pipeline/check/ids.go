@@ -56,7 +56,7 @@ func (k *checker) checkParents() {
 	if k.ids.InNamespace && uid == 0 && gid == 0 {
 		return // the caller, who has just been there
 	}
-	path, err := os.Readlink(procFD(k.dir))
+	path, err := os.Readlink(handle.Path(int(k.dir.Fd())))
 	if err != nil {
 		return
 	}

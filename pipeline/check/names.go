@@ -28,11 +28,10 @@ func (k *checker) checkNames() {
 		k.file(FindingHosts, "/etc/hosts", "is missing or empty: not even localhost resolves")
 	}
 	text, known := k.textOf("/etc/resolv.conf")
-	outside := host.Describe(k.ids)
-	if !known || outside.ResolvConf == "" {
+	if !known {
 		return
 	}
-	ours, own := host.ParseResolver(text).Servers, host.ReadResolver(outside.ResolvConf).Servers
+	ours, own := host.ParseResolver(text).Servers, host.ReadResolver("/etc/resolv.conf").Servers
 	switch {
 	case len(own) == 0:
 	case len(ours) == 0:

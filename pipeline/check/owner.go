@@ -10,6 +10,7 @@ import (
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
+	"ocibundle/pipeline/host"
 	"ocibundle/tarx/handle"
 )
 
@@ -98,7 +99,7 @@ func (w *ownerWalk) skip(name string, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return // removed meanwhile
 	}
-	if isFault(err) {
+	if host.IsFault(err) {
 		w.fault = &fs.PathError{Op: "look at", Path: "/" + w.path(name), Err: err}
 		return
 	}

@@ -12,6 +12,9 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"ocibundle/pipeline/host"
+	"ocibundle/tarx/handle"
 )
 
 // A view is the tree of files that a container will see: its rootfs with the mounts of its config on top.
@@ -110,7 +113,7 @@ func (l *lookups) next() error {
 
 // note keeps an error that says nothing about the bundle.
 func (l *lookups) note(at string, err error) {
-	if l.err == nil && isFault(err) {
+	if l.err == nil && host.IsFault(err) {
 		l.err = fmt.Errorf("look at %q: %w", at, err)
 	}
 }
@@ -336,7 +339,7 @@ func (f *frame) openFile() (*os.File, error) {
 	if f.st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, errors.New("it is not a regular file")
 	}
-	fd, err := unix.Open(procFD(f.file), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	fd, err := handle.Reopen(int(f.file.Fd()), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return nil, err
 	}

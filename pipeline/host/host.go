@@ -29,12 +29,6 @@ func Describe(ids userns.State) specedit.Host {
 // resolv.conf, and where that names a resolver on the loopback alone, which another
 // network namespace does not reach, the one that names its servers (systemd-resolved(8)).
 func nameFiles(h *specedit.Host) {
-	regular := func(name string) string {
-		if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
-			return ""
-		}
-		return name
-	}
 	h.Hosts, h.ResolvConf = regular("/etc/hosts"), regular("/etc/resolv.conf")
 	if h.ResolvConf == "" {
 		return
@@ -55,13 +49,24 @@ func OnLoopback(server string) bool {
 	return err == nil && address.IsLoopback()
 }
 
-// ReadResolver reads a resolv.conf; of one that cannot be read there is nothing.
+// ReadResolver reads a resolv.conf; of one that is not there, or cannot be read, there is nothing.
 func ReadResolver(name string) specedit.Resolver {
+	if regular(name) == "" {
+		return specedit.Resolver{}
+	}
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return specedit.Resolver{}
 	}
 	return ParseResolver(text)
+}
+
+// regular is name, if that is a regular file, which nobody waits for.
+func regular(name string) string {
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return name
 }
 
 // ParseResolver reads the text of a resolv.conf (resolv.conf(5)).

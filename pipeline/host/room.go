@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,6 +107,11 @@ func makeThreads(n int) {
 		})
 	}
 	done.Wait()
+}
+
+// IsFault tells whether an error is one of this process's limits or of the disk: it says nothing about what was looked at.
+func IsFault(err error) bool {
+	return slices.ContainsFunc([]unix.Errno{unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM}, func(fault unix.Errno) bool { return errors.Is(err, fault) })
 }
 
 // limit is the soft limit of a resource; MaxUint64: none.

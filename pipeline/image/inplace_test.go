@@ -1,15 +1,16 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
-
-	"archive/tar"
 
 	"github.com/google/go-containerregistry/pkg/v1"
 
@@ -71,4 +72,41 @@ func TestInPlaceChanged(t *testing.T) {
 		}
 		a.Free(l.Member) // nothing of a file that is not ours
 	}
+}
+
+// The limit of what is read holds for both readings.
+func TestInPlaceLimit(t *testing.T) {
+	good := oneFile(t, "good")
+	sum := sha256.Sum256(good)
+	now, then := packed(t, good), packed(t, oneFile(t, strings.Repeat("\x00", 1<<20)))
+	size := max(len(now), len(then))
+	now, then = append(now, make([]byte, size-len(now))...), append(then, make([]byte, size-len(then))...) // zeros are padding
+	l := Layer{Member: tarx.Member{Size: int64(size)}, DiffID: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}}
+	root, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	x, err := extract.New(root, tarx.Options{Owner: tarx.OwnerRootless})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	left := int64(len(good))
+	err = (&Archive{f: &changing{now, then}}).ExtractLayer(t.Context(), x, l, false, left, &left)
+	if _, ok := errors.AsType[*tarx.LimitError](err); !ok {
+		t.Errorf("a megabyte where %d bytes are allowed: %v", len(good), err)
+	}
+}
+
+func packed(t *testing.T, b []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

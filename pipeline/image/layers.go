@@ -22,11 +22,15 @@ func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Laye
 	if lowest {
 		first = x.Layer
 	}
+	var again int64 // what the second reading may have, too
+	if limit > 0 {
+		again = *left
+	}
 	if err := a.verifyLayer(l, limit, left, func(r io.Reader) error { return first(ctx, r) }); err != nil || lowest {
 		return err
 	}
 	if a.spooled == nil {
-		return a.verifyLayer(l, 0, nil, func(r io.Reader) error { return x.Layer(ctx, r) })
+		return a.verifyLayer(l, limit, &again, func(r io.Reader) error { return x.Layer(ctx, r) })
 	}
 	in, err := decode.New(a.open(l.Member), decode.Options{})
 	if err != nil {

@@ -208,7 +208,7 @@ func (im *importer) writable(list []importedMount) (more []importedMount) {
 	if im.d.kind != PodmanContainer || !im.d.host.ReadonlyRootfs {
 		return nil
 	}
-	if slices.ContainsFunc(im.d.config.CreateCommand, func(arg string) bool { return strings.TrimLeft(arg, "-") == "read-only-tmpfs=false" }) {
+	if slices.Contains(im.d.config.CreateCommand, "--read-only-tmpfs=false") {
 		return nil
 	}
 	for _, target := range []string{"/run", "/tmp", "/var/tmp"} {

@@ -4,6 +4,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,20 +68,11 @@ func Tree(ctx context.Context, w io.Writer, root *os.File, o Options) (*tarx.Rep
 	}
 	defer unix.Close(e.handles)
 	e.out = newOutput(w)
-	err = e.run(root)
-	if err != nil {
+	if err := e.run(root); err != nil {
 		e.out.end()
 		return nil, err
 	}
-	for range 2 {
-		if err == nil {
-			err = e.out.write(tarx.ZeroBlock[:])
-		}
-	}
-	if ferr := e.out.flush(); err == nil {
-		err = ferr
-	}
-	if err != nil {
+	if err := cmp.Or(e.out.write(make([]byte, 2*tarx.BlockSize)), e.out.flush()); err != nil {
 		return nil, fmt.Errorf("write archive: %w", err)
 	}
 	e.report.Losses = e.losses.List()

@@ -145,7 +145,7 @@ func (w *workers) doAll(b *batch, later []*job) []*job {
 	return later[:0]
 }
 
-// take gives the extractor an empty batch, and put queues it.
+// take gives the extractor an empty batch.
 func (w *workers) take() *batch {
 	b := <-w.free
 	b.keys = b.keys[:0]
@@ -153,7 +153,7 @@ func (w *workers) take() *batch {
 	return b
 }
 
-// Where the stream is what takes the time, as that of an engine that makes it file by file, the
+// put queues a batch, or does its jobs here. Where the stream is what takes the time, as that of an engine that makes it file by file, the
 // extractor has time to spare, and does them itself: to wake a worker costs more than most jobs do.
 func (w *workers) put(b *batch, here bool) {
 	w.queued.Add(1)

@@ -95,18 +95,16 @@ func New(w io.Writer, prefix string, keep []string, o tarx.Options) *Rewriter {
 
 // Rewrite reads one tar stream to its end and writes all of it but an end marker. Errors are those
 // of [Extract], and of writing.
-func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) error {
+func (r *Rewriter) Rewrite(ctx context.Context, in io.Reader) (err error) {
+	defer tarx.CatchNoMemory(&err)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.src = tarx.NewSource(in, nil, ctx.Done())
 	r.Read(r.src, false)
-	err := r.Each(func(h *tarx.Header) error {
-		if r.names.nodes.Len() == 0 {
-			r.names.nodes.Add(nameNode{flags: nodeImplied}) // the root
-		}
-		return r.entry(h)
-	})
-	if err == nil {
+	if r.names.nodes.Len() == 0 {
+		r.names.nodes.Add(nameNode{flags: nodeImplied}) // the root
+	}
+	if err = r.Each(r.entry); err == nil {
 		err = r.repeatImplied()
 	}
 	if errors.Is(err, tarx.ErrStopped) {
