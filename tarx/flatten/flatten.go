@@ -16,11 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
+	"runtime/debug"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"io"
 
 	"ocibundle/tarx"
 	"ocibundle/tarx/extract"
@@ -85,6 +86,7 @@ const (
 	noPlace   = -1
 	maxFollow = 40 // symlinks on the way, as in the kernel (path_resolution(7))
 	maxCost   = 128 << 20
+	muchCost  = 4 << 20
 	slotCost  = 44
 	nodeCost  = 80
 )
@@ -383,6 +385,9 @@ func (f *Flattener) Resolve() {
 		}
 	}
 	f.slots, f.targets = nil, nil
+	if f.cost > muchCost {
+		debug.FreeOSMemory() // or the names that are written would take theirs besides
+	}
 	for n, i := range f.inodes {
 		i.lost = !f.isThere(n)
 	}
@@ -402,9 +407,7 @@ func (f *Flattener) path(dir int32, base string) string {
 	for ; dir != 0; dir = f.dirs[dir].parent {
 		parts = append(parts, f.dirs[dir].name)
 	}
-	for i, j := 0, len(parts)-1; i < j; i, j = i+1, j-1 {
-		parts[i], parts[j] = parts[j], parts[i]
-	}
+	slices.Reverse(parts)
 	return strings.Join(parts, "/")
 }
 

@@ -7,26 +7,8 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 tests/setup.sh busybox ctr docker dockerd getfattr jq newuidmap podman runc setcap setpriv skopeo umoci unshare useradd
 
 page=docs/comparison.md
-user=obcompare$$
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/compare.XXXX")
-chmod 755 "$work"
-engine=
-cleanup() {
-    set +e
-    [ -z "$engine" ] || { kill -KILL $(cat "/proc/$engine/task/$engine/children"); wait "$engine"; } 2>/dev/null
-    # podman leaves a process that holds its namespace, and a mount.
-    kill -KILL $(pgrep -u "$user") 2>/dev/null
-    for _ in {1..50}; do if userdel "$user" 2>/dev/null; then break; fi; sleep 0.1; done
-    umount "$work"/*/storage/overlay "$work"/*/storage/vfs 2>/dev/null
-    rm -rf --one-file-system "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-useradd --home-dir "$work/user" --create-home --shell /bin/sh "$user"
-grep -q "^$user:" /etc/subuid || usermod --add-subuids 800000-865535 --add-subgids 800000-865535 "$user"
-uid=$(id -u "$user") gid=$(id -g "$user")
-mkdir -m 755 "$work/root"
+user=obcompare
+. tests/matrix/common.sh
 who=root
 as() {
     if [ $who = root ]; then
@@ -35,7 +17,6 @@ as() {
         setpriv --reuid "$uid" --regid "$gid" --clear-groups env -i PATH="$PATH" HOME="$work/user" XDG_RUNTIME_DIR="$work/user" "$@"
     fi
 }
-CGO_ENABLED=0 go build -trimpath -o "$work/ocibundle" .
 
 # The container: files of the user 999, a program with a capability, an environment, a user.
 image=$work/image

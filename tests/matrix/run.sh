@@ -8,26 +8,8 @@ TOOLS=tests/matrix/tools.txt tests/setup.sh
 
 runc_version=v1.5.3
 page=docs/runtimes.md
-user=obmatrix$$
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/matrix.XXXX")
-chmod 755 "$work"
-engine=
-cleanup() {
-    set +e
-    [ -z "$engine" ] || { kill -KILL $(cat "/proc/$engine/task/$engine/children"); wait "$engine"; } 2>/dev/null
-    # podman leaves a process that holds its namespace, and a mount.
-    kill -KILL $(pgrep -u "$user") 2>/dev/null
-    for _ in {1..50}; do if userdel "$user" 2>/dev/null; then break; fi; sleep 0.1; done
-    umount "$work"/*/storage/overlay 2>/dev/null
-    rm -rf --one-file-system "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-useradd --home-dir "$work/user" --create-home --shell /bin/sh "$user"
-grep -q "^$user:" /etc/subuid || usermod --add-subuids 700000-765535 --add-subgids 700000-765535 "$user"
-uid=$(id -u "$user") gid=$(id -g "$user")
-mkdir -m 755 "$work/root"
+user=obmatrix
+. tests/matrix/common.sh
 
 # as WHO COMMAND...
 as() {
@@ -40,7 +22,6 @@ as() {
     fi
 }
 
-CGO_ENABLED=0 go build -trimpath -o "$work/ocibundle" .
 (
     # -buildvcs: the module is not a checkout
     mkdir "$work/bin" "$work/build"
