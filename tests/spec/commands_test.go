@@ -151,6 +151,7 @@ func TestMistakeReadsNothing(t *testing.T) {
 // spec is a filter for config.json: what runc writes goes through unchanged,
 // and every edit of the table applies to it.
 func TestSpecFilter(t *testing.T) {
+	testenv.Long(t)
 	testenv.NeedTool(t, "runc")
 	dir := flagFiles(t)
 	testenv.Output(t, exec.CommandContext(t.Context(), "runc", "spec", "--bundle", dir))
