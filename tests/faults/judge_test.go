@@ -41,6 +41,8 @@ type expectation struct {
 	killed bool
 	// early: main was not there yet, and the Go runtime says in its own way that it cannot start.
 	early bool
+	// narrow: as early, if the stacks that the Go runtime shows have nothing of a run in them.
+	narrow bool
 	// beyond: the Go runtime may end the program in its own way, as if it was killed.
 	beyond bool
 }
@@ -64,6 +66,8 @@ func (s *scene) judge(res *inject.Result, ref *reference, e expectation) (wrong 
 	case res.Hung:
 		return []string{"hangs"}, nil
 	case e.early && res.Code != ref.code:
+		return s.failure(after, ref, e), nil
+	case stack.MatchString(said) && e.narrow && !strings.Contains(said, "ocibundle/pipeline"):
 		return s.failure(after, ref, e), nil
 	case stack.MatchString(said) && e.beyond:
 		return s.again(after, ref), nil

@@ -80,6 +80,8 @@ func limited(who *identity, c *command, ref *reference, name, value string, arra
 			if n, _ := strconv.Atoi(value); (name == "NPROC" || name == "pids") && n <= 10 {
 				e.early = true // the Go runtime starts with some five threads, in each of two processes
 			}
+			// Go's heap starts at a random place within 64 MiB, and may need another 64 before main.
+			e.narrow = name == "AS"
 			if c.name == "check" {
 				e.codes = append(e.codes, 3) // a limit of the config may be more than this
 			}
