@@ -27,7 +27,7 @@ func disks(t *testing.T, w *world) (trials []*trial) {
 }
 
 func full(who *identity, c *command, ref *reference, what string, n int) *trial {
-	return &trial{who: who, c: c, ref: ref, kind: "few " + what, fault: fmt.Sprintf("%s/%d", what, n), disk: true,
+	return &trial{who: who, c: c, ref: ref, kind: "few " + what, fault: fmt.Sprintf("%s/%d", what, n), fs: "tmpfs",
 		arrange: func(s *scene, _ *inject.Command) (func(), error) {
 			var fs unix.Statfs_t
 			if err := unix.Statfs(s.dir, &fs); err != nil {

@@ -8,7 +8,7 @@ import (
 var (
 	everything = flag.Bool("all", false, "run everything instead of a sample")
 	only       = flag.String("only", "", "run what matches the regular expression, out of everything")
-	seed       = flag.Int64("seed", 0, "of the random moments at which signals are sent; 0: a new one")
+	seed       = flag.Int64("seed", 0, "of the random moments at which signals are sent and the power is cut; 0: a new one")
 )
 
 // TestFaults tries what can fail, and how many of each kind in a sample.
@@ -23,6 +23,8 @@ func TestFaults(t *testing.T) {
 		{"signals", signals, 60},
 		{"moments", moments, 20},
 		{"disks", disks, 30},
+		{"quotas", quotas, 20},
+		{"power", power, 36},
 		{"limits", limits, 30},
 		{"processes", processes, 15},
 		{"streams", streams, 40},
@@ -35,5 +37,6 @@ func TestFaults(t *testing.T) {
 			w.runAll(t, trials)
 		})
 	}
+	t.Run("unsynced", w.unsynced)
 	t.Run("together", w.together)
 }

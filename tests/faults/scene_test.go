@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -104,7 +105,7 @@ func (w *world) refer() {
 }
 
 func (w *world) reference(who identity, c *command) (*reference, error) {
-	s, err := w.set(who, c, false)
+	s, err := w.set(who, c, "")
 	if err != nil {
 		return nil, err
 	}
@@ -164,22 +165,22 @@ type scene struct {
 	who    identity
 	c      *command
 	dir    string
-	disk   bool // it is a filesystem of its own
+	fs     string // it is a filesystem of its own, see format
 	before observe.Tree
 }
 
 // set makes a scene.
-func (w *world) set(who identity, c *command, disk bool) (*scene, error) {
+func (w *world) set(who identity, c *command, fs string) (*scene, error) {
 	dir := filepath.Join(w.dir, fmt.Sprint(w.runs.Add(1)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	if disk {
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
-			return nil, fmt.Errorf("mount a filesystem: %w", err)
+	s := &scene{w: w, who: who, c: c, dir: dir, fs: fs}
+	if fs != "" {
+		if err := s.format(); err != nil {
+			return nil, err
 		}
 	}
-	s := &scene{w: w, who: who, c: c, dir: dir, disk: disk}
 	for _, name := range strings.Fields(c.bundles) {
 		if out, err := exec.Command("cp", "-a", filepath.Join(w.dir, "bundles", who.name, "b"), filepath.Join(dir, name)).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("copy a bundle: %w: %s", err, out)
@@ -194,12 +195,12 @@ func (w *world) set(who identity, c *command, disk bool) (*scene, error) {
 }
 
 func (s *scene) remove() error {
-	if s.disk {
+	if s.fs != "" {
 		if err := unix.Unmount(s.dir, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("unmount a filesystem: %w", err)
 		}
 	}
-	return os.RemoveAll(s.dir)
+	return errors.Join(os.RemoveAll(s.dir), os.RemoveAll(s.image()))
 }
 
 // record takes down the scene. Times of the scene's own directory change with what is made in it and removed again.

@@ -61,12 +61,7 @@ func signals(t *testing.T, w *world) (trials []*trial) {
 
 // moments are the trials in which a signal arrives at a random moment.
 func moments(t *testing.T, w *world) (trials []*trial) {
-	s := *seed
-	if s == 0 {
-		s = time.Now().UnixNano()
-	}
-	t.Logf("-seed %d", s)
-	random := rand.New(rand.NewSource(s))
+	random := rand.New(rand.NewSource(chance(t)))
 	w.all(func(who *identity, c *command, ref *reference) {
 		for _, sig := range deadly {
 			if sig == unix.SIGQUIT {
@@ -80,6 +75,16 @@ func moments(t *testing.T, w *world) (trials []*trial) {
 		}
 	})
 	return trials
+}
+
+// chance is the seed of what is random.
+func chance(t *testing.T) int64 {
+	s := *seed
+	if s == 0 {
+		s = time.Now().UnixNano()
+	}
+	t.Logf("-seed %d", s)
+	return s
 }
 
 func signalled(who *identity, c *command, ref *reference, sig syscall.Signal, at string, arrange func(cmd *inject.Command)) *trial {

@@ -36,7 +36,7 @@ func (w *world) together(t *testing.T) {
 }
 
 func (w *world) race(t *trial, runs int) (wrong []string, err error) {
-	s, err := w.set(*t.who, t.c, false)
+	s, err := w.set(*t.who, t.c, "")
 	if err != nil {
 		return nil, err
 	}

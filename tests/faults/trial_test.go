@@ -22,11 +22,13 @@ type trial struct {
 	ref *reference
 	// fault is what goes wrong; trials that differ in detail alone are of one kind.
 	fault, kind string
-	// disk gives the scene a filesystem of its own, in memory.
-	disk bool
+	// fs gives the scene a filesystem of its own, see format.
+	fs string
 	// arrange makes it go wrong. It may be nil.
 	arrange func(s *scene, cmd *inject.Command) (undo func(), err error)
 	expect  func(res *inject.Result) expectation
+	// judge is for what the judge of the other trials cannot see. It may be nil.
+	judge func(s *scene, res *inject.Result) (wrong []string, err error)
 	// must: it is not a trial where the fault did not come about.
 	must func(res *inject.Result) bool
 }
@@ -55,7 +57,7 @@ func (w *world) all(f func(who *identity, c *command, ref *reference)) {
 
 // try runs a trial and says what is wrong, and what was hit.
 func (w *world) try(t *trial) (wrong []string, hit *inject.Call, err error) {
-	s, err := w.set(*t.who, t.c, t.disk)
+	s, err := w.set(*t.who, t.c, t.fs)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -77,7 +79,11 @@ func (w *world) try(t *trial) (wrong []string, hit *inject.Call, err error) {
 	if t.must != nil && !t.must(res) {
 		return nil, nil, errNotTried
 	}
-	wrong, err = s.judge(res, t.ref, t.expect(res))
+	if t.judge != nil {
+		wrong, err = t.judge(s, res)
+	} else {
+		wrong, err = s.judge(res, t.ref, t.expect(res))
+	}
 	return wrong, res.Hit, err
 }
 

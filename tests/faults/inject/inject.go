@@ -48,9 +48,10 @@ type Command struct {
 	// Record reports every call but those of the runtime for itself. Without it and without a Fault nothing is reported.
 	Record bool
 	Fault  *Fault
-	// After sends Signal so long after the start, where it is not 0.
+	// After sends Signal so long after the start, where it is not 0, or calls Do.
 	After  time.Duration
 	Signal syscall.Signal
+	Do     func()
 	// Group sends signals to the process group, as a terminal does, and else to the process that was started.
 	Group bool
 }
@@ -63,8 +64,9 @@ type Fault struct {
 	// On lets all later calls of the kind fail, too. With EMFILE the process may have no more descriptors than it has at the
 	// call, so that one can be opened where another was closed.
 	On bool
-	// Signal is sent instead, and the call goes on.
+	// Signal is sent instead, or Do called, and the call goes on.
 	Signal syscall.Signal
+	Do     func()
 }
 
 // Call is one that was reported.
@@ -270,7 +272,7 @@ func (r *run) wait() (*Result, error) {
 		case err = <-ended:
 			running = false
 		case <-signal:
-			r.send(c.Signal)
+			r.send(c.Signal, c.Do)
 		case <-patience.C:
 			r.result.Hung = true
 			unix.Kill(-pid, unix.SIGKILL)
@@ -306,7 +308,12 @@ func gone(group int, patience time.Duration) bool {
 	}
 }
 
-func (r *run) send(s syscall.Signal) {
+// send sends a signal, or does what is to be done instead.
+func (r *run) send(s syscall.Signal, do func()) {
+	if do != nil {
+		do()
+		return
+	}
 	pid := r.cmd.Process.Pid
 	if r.command.Group {
 		pid = -pid
@@ -388,8 +395,8 @@ func (r *run) decide(n *notification) syscall.Errno {
 		}
 		r.result.Hit = &call
 	}
-	if c.Fault.Signal != 0 {
-		r.send(c.Fault.Signal)
+	if c.Fault.Signal != 0 || c.Fault.Do != nil {
+		r.send(c.Fault.Signal, c.Fault.Do)
 	}
 	if c.Fault.On && c.Fault.Errno == unix.EMFILE {
 		if r.count == c.Fault.Nth {
