@@ -82,8 +82,10 @@ func (p *program) runPipeline(o *options) (*pipeline.Result, error) {
 // hintOutput says what to do about a place where no bundle can be made.
 func hintOutput(err error, output string) error {
 	switch parent := filepath.Dir(filepath.Clean(output)); {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case errors.Is(err, unix.ENOSPC):
 		return &hintedError{err, "the disk is full; -o names a directory on another one"}
+	case errors.Is(err, unix.EDQUOT):
+		return &hintedError{err, "-o names a directory on another disk"}
 	case errors.Is(err, fs.ErrNotExist):
 		if _, gone := os.Stat(parent); errors.Is(gone, fs.ErrNotExist) {
 			return &hintedError{err, "mkdir -p " + parent}

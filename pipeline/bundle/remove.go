@@ -30,7 +30,7 @@ type RemoveOptions struct {
 // and what is left over is removed by the next Remove or Run for the same name. What cannot be
 // removed (an immutable file, say) gets its name back, config.json included, so that the user sees
 // it and may try again. Where the filesystem cannot rename it, as an overlay whose lower layer it
-// is in, it is removed where it is, config.json last.
+// is in, or a full one, it is removed where it is, config.json last.
 func Remove(ctx context.Context, dirs []string, o RemoveOptions) error {
 	var all []*removal
 	defer func() {
@@ -203,6 +203,8 @@ func (r *removal) rename() (name string, err error) {
 	switch err := unix.Renameat2(parent, base, parent, name, unix.RENAME_NOREPLACE); err {
 	case nil:
 	case unix.EXDEV, unix.EINVAL: // an overlay's lower layer; a filesystem that knows no flags
+		return base, nil
+	case unix.ENOSPC, unix.EDQUOT: // no room for another name, which is what a removal is for
 		return base, nil
 	case unix.EBUSY:
 		return base, &Error{Kind: Mounted, Dir: dir, Detail: dir, Err: err}
