@@ -21,7 +21,7 @@ type Kind struct {
 // Errors that come from a disk, a limit or a lack of memory, whatever is asked.
 var (
 	disk  = []syscall.Errno{unix.EIO}
-	write = []syscall.Errno{unix.EIO, unix.ENOSPC}
+	write = []syscall.Errno{unix.EIO, unix.ENOSPC, unix.EDQUOT}
 	limit = []syscall.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM}
 	space = []syscall.Errno{unix.ENOMEM}
 	none  []syscall.Errno
@@ -45,7 +45,7 @@ var Kinds = []Kind{
 	{unix.SYS_FACCESSAT2, "faccessat2", also(disk, unix.EACCES, unix.ENOSYS), "dp"},
 	{unix.SYS_READLINKAT, "readlinkat", also(disk, unix.EACCES), "dp"},
 	{unix.SYS_GETDENTS64, "getdents64", disk, "f"},
-	{unix.SYS_MKDIRAT, "mkdirat", also(write, unix.EDQUOT, unix.EACCES, unix.EROFS), "dp"},
+	{unix.SYS_MKDIRAT, "mkdirat", also(write, unix.EACCES, unix.EROFS), "dp"},
 	{unix.SYS_MKNODAT, "mknodat", also(write, unix.EPERM), "dp"},
 	{unix.SYS_SYMLINKAT, "symlinkat", also(write, unix.EPERM), "pdp"},
 	{unix.SYS_LINKAT, "linkat", also(write, unix.EPERM, unix.EMLINK), "dpdp"},
@@ -61,7 +61,7 @@ var Kinds = []Kind{
 	{unix.SYS_PREAD64, "pread64", disk, "f"},
 	{unix.SYS_READV, "readv", disk, "f"},
 	{unix.SYS_WRITE, "write", also(write, unix.EPIPE), "f"},
-	{unix.SYS_PWRITE64, "pwrite64", also(write, unix.EDQUOT), "f"},
+	{unix.SYS_PWRITE64, "pwrite64", write, "f"},
 	{unix.SYS_WRITEV, "writev", also(write, unix.EPIPE), "f"},
 	{unix.SYS_PWRITEV, "pwritev", write, "f"},
 	{unix.SYS_LSEEK, "lseek", also(disk, unix.EINVAL), "f"},
@@ -84,9 +84,9 @@ var Kinds = []Kind{
 	{unix.SYS_FCHMODAT, "fchmodat", also(disk, unix.EPERM), "dp"},
 	{unix.SYS_FCHMODAT2, "fchmodat2", also(disk, unix.EPERM, unix.ENOSYS), "dp"},
 	{unix.SYS_UTIMENSAT, "utimensat", also(disk, unix.EPERM), "dp"},
-	{unix.SYS_FSETXATTR, "fsetxattr", also(write, unix.EDQUOT, unix.EOPNOTSUPP, unix.EPERM), "f"},
-	{unix.SYS_SETXATTR, "setxattr", also(write, unix.EDQUOT, unix.EOPNOTSUPP, unix.EPERM), "p"},
-	{unix.SYS_LSETXATTR, "lsetxattr", also(write, unix.EDQUOT, unix.EOPNOTSUPP, unix.EPERM), "p"},
+	{unix.SYS_FSETXATTR, "fsetxattr", also(write, unix.EOPNOTSUPP, unix.EPERM), "f"},
+	{unix.SYS_SETXATTR, "setxattr", also(write, unix.EOPNOTSUPP, unix.EPERM), "p"},
+	{unix.SYS_LSETXATTR, "lsetxattr", also(write, unix.EOPNOTSUPP, unix.EPERM), "p"},
 	{unix.SYS_FGETXATTR, "fgetxattr", also(disk, unix.EOPNOTSUPP), "f"},
 	{unix.SYS_GETXATTR, "getxattr", also(disk, unix.EOPNOTSUPP), "p"},
 	{unix.SYS_LGETXATTR, "lgetxattr", also(disk, unix.EOPNOTSUPP), "p"},
