@@ -85,7 +85,7 @@ func hintOutput(err error, output string) error {
 	case errors.Is(err, unix.ENOSPC):
 		return &hintedError{err, "the disk is full; -o names a directory on another one"}
 	case errors.Is(err, unix.EDQUOT):
-		return &hintedError{err, "-o names a directory on another disk"}
+		return &hintedError{err, "the quota is used up; -o names a directory on another disk"}
 	case errors.Is(err, fs.ErrNotExist):
 		if _, gone := os.Stat(parent); errors.Is(gone, fs.ErrNotExist) {
 			return &hintedError{err, "mkdir -p " + parent}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -318,4 +319,26 @@ func TestRemoveInOverlay(t *testing.T) {
 	if got := list(t, at("merged")); len(got) > 0 {
 		t.Errorf("left: %q", got)
 	}
+}
+
+// A bundle for which the parent has no room under another name, as with a quota that is used up.
+func TestRemoveWithoutRoom(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedTool(t, "mkfs.btrfs", "mount", "btrfs")
+	dir := testenv.Dir(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	must(t, os.WriteFile(at("file"), nil, 0o600))
+	must(t, os.Truncate(at("file"), 128<<20))
+	must(t, os.Mkdir(at("disk"), 0o755))
+	for _, args := range [][]string{{"mkfs.btrfs", "-q", at("file")}, {"mount", "-o", "loop", at("file"), at("disk")}} {
+		testenv.Output(t, exec.Command(args[0], args[1:]...))
+	}
+	x := makeBundle(t, at("disk/x"))
+	testenv.Output(t, exec.Command("btrfs", "quota", "enable", at("disk")))
+	testenv.Output(t, exec.Command("btrfs", "qgroup", "limit", "1", at("disk")))
+	if err := os.Rename(x, at("disk/y")); !errors.Is(err, unix.EDQUOT) {
+		t.Fatalf("the test shows nothing: rename says %v", err)
+	}
+	must(t, Remove(t.Context(), []string{x}, RemoveOptions{}))
+	testenv.Gone(t, x)
 }

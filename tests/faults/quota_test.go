@@ -85,7 +85,8 @@ func (s *scene) limitUser(blocks, inodes uint64) error {
 	}
 	const get, set, limits = 0x800007 << 8, 0x800008 << 8, 1 | 4
 	quotactl := func(command uintptr) error {
-		if _, _, errno := unix.Syscall6(unix.SYS_QUOTACTL_FD, dir.Fd(), command, uintptr(s.who.uid), uintptr(unsafe.Pointer(&q)), 0, 0); errno != 0 {
+		_, _, errno := unix.Syscall6(unix.SYS_QUOTACTL_FD, dir.Fd(), command, uintptr(s.who.uid), uintptr(unsafe.Pointer(&q)), 0, 0)
+		if errno != 0 {
 			return fmt.Errorf("set a quota: %w", errno)
 		}
 		return nil
