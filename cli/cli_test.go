@@ -234,3 +234,13 @@ func TestJoinEquals(t *testing.T) {
 		}
 	}
 }
+
+// Where there is no room, the hint says for whom.
+func TestHintOutput(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{unix.ENOSPC: "the disk is full", unix.EDQUOT: "the quota is used up", unix.EIO: ""} {
+		err := hintOutput(fmt.Errorf("write: %w", errno), "b")
+		if he, ok := errors.AsType[*hintedError](err); ok != (want != "") || ok && !strings.HasPrefix(he.hint, want) {
+			t.Errorf("%v: %v", errno, err)
+		}
+	}
+}
