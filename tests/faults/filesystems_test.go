@@ -17,10 +17,9 @@ import (
 // with inodes that have room for attributes and nanoseconds, which small ones lack where mke2fs.conf says so.
 var filesystems = map[string]struct{ make, options string }{
 	// Where ext4 does not look after those who rename without a flush, as others do not (auto_da_alloc in ext4(5)).
-	"ext4":       {"mkfs.ext4 -q -I 256 -J size=4", "noauto_da_alloc"},
-	"ext4 quota": {"mkfs.ext4 -q -I 256 -J size=4 -O quota -E quotatype=usrquota", "usrquota"},
-	"xfs":        {"mkfs.xfs -q", ""},
-	"btrfs":      {"mkfs.btrfs -q", ""},
+	"ext4":  {"mkfs.ext4 -q -I 256 -J size=4", "noauto_da_alloc"},
+	"xfs":   {"mkfs.xfs -q", ""},
+	"btrfs": {"mkfs.btrfs -q", ""},
 }
 
 // image is the file that the scene's filesystem is in.
@@ -54,8 +53,7 @@ func (s *scene) format() error {
 // mount mounts the scene's filesystem. The kernel gives the loop device back when nothing is mounted from it any more,
 // also where that comes about by the janitor.
 func (s *scene) mount() error {
-	kind, _, _ := strings.Cut(s.fs, " ")
-	return call("mount", "-t", kind, "-o", "loop,"+filesystems[s.fs].options, s.image(), s.dir)
+	return call("mount", "-t", s.fs, "-o", "loop,"+filesystems[s.fs].options, s.image(), s.dir)
 }
 
 // remount unmounts the scene's filesystem and mounts it again. A process that another trial has just forked has a
