@@ -155,7 +155,7 @@ func (p *program) importConfig(plan *specedit.Plan, f *files) ([]specedit.Edit, 
 		return nil, err
 	}
 	label := "--image-config " + name
-	im, err := imageconfig.Edits(label, text, imageconfig.Options{Rootless: plan.Host.Rootless})
+	im, err := imageconfig.Edits(label, text, imageconfig.Options{Rootless: plan.Host.Rootless, CDIDirs: p.rec.all("cdi-spec-dir")})
 	if err != nil {
 		return nil, err
 	}

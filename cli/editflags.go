@@ -15,6 +15,7 @@ type editInputs struct {
 	files     *files
 	cwd       string // for relative bind sources
 	lookupEnv func(string) (string, bool)
+	cdiDirs   []string // of --cdi-spec-dir
 }
 
 // makeEdit makes the edit of one use of a flag.
@@ -67,8 +68,10 @@ var editFlags = []*flagDef{
 		usage: "mount an empty filesystem in memory", make: simple(specedit.Tmpfs)},
 	{names: []string{"shm-size"}, value: "SIZE", category: catMounts,
 		usage: "size of /dev/shm", make: simple(specedit.ShmSize)},
-	{names: []string{"device"}, value: "HOST[:CONTAINER[:rwm]]", category: catMounts,
-		usage: "give the container a device of the host", make: withDir(specedit.Device)},
+	{names: []string{"device"}, value: "HOST[:CONTAINER[:rwm]]|CDI", category: catMounts,
+		usage: "give the container a device of the host, or the CDI device vendor.com/class=name", make: device},
+	{names: []string{"cdi-spec-dir"}, value: "DIR", category: catMounts,
+		usage: "where CDI names are looked up, not /etc/cdi and /var/run/cdi; repeatable"},
 	{names: []string{"read-only"}, value: "BOOL", category: catMounts, optional: true,
 		usage: "make the rootfs read-only, or with =false writable", make: onOff(specedit.ReadOnly)},
 
@@ -140,6 +143,13 @@ func simple(f func(label, arg string) (specedit.Edit, error)) makeEdit {
 
 func withDir(f func(label, arg, dir string) (specedit.Edit, error)) makeEdit {
 	return func(label, arg string, in *editInputs) (specedit.Edit, error) { return f(label, arg, in.cwd) }
+}
+
+func device(label, arg string, in *editInputs) (specedit.Edit, error) {
+	if specedit.IsCDI(arg) {
+		return specedit.CDI(label, arg, in.cdiDirs)
+	}
+	return specedit.Device(label, arg, in.cwd)
 }
 
 func withEnv(f func(label, arg string, lookup func(string) (string, bool)) (specedit.Edit, error)) makeEdit {

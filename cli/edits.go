@@ -14,7 +14,7 @@ func (p *program) edits(f *files) ([]specedit.Edit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the working directory: %w", err)
 	}
-	in := &editInputs{files: f, cwd: cwd, lookupEnv: os.LookupEnv}
+	in := &editInputs{files: f, cwd: cwd, lookupEnv: os.LookupEnv, cdiDirs: p.rec.all("cdi-spec-dir")}
 	var edits []specedit.Edit
 	for _, u := range p.rec.uses {
 		if u.def.make == nil {

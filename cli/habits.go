@@ -52,7 +52,7 @@ var habits = map[string]string{
 	"oom-kill-disable":   "--set /linux/resources/memory/disableOOMKiller=true",
 	"log-driver":         "the process's output is the runtime's own",
 	"health-cmd":         "nobody checks health without an engine",
-	"gpus":               "--device for each device node",
+	"gpus":               "--device nvidia.com/gpu=all, where the host has CDI files for it, or --device for each node",
 	"device-cgroup-rule": "--add '/linux/resources/devices/-={\"allow\":true,...}'",
 	"storage-opt":        "the rootfs is a directory: its filesystem has the limits",
 	"mac-address":        "set it in the network namespace that --net PATH names",

@@ -48,6 +48,11 @@ func (p *program) decisions(o *options, res *pipeline.Result) {
 			p.complain("", "%s", d)
 		}
 	}
+	for _, e := range o.config.Spec.Edits {
+		for _, d := range e.Decisions {
+			p.complain("", "%s", d)
+		}
+	}
 	if res.Image != nil {
 		p.complain("image", "%s", imageText(res.Image))
 	}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -14,9 +13,6 @@ import (
 
 	"ocibundle/specedit/jsontree"
 )
-
-// cdiName is VENDOR/CLASS=NAME (tags.cncf.io/container-device-interface, SPEC.md).
-var cdiName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*/[A-Za-z][A-Za-z0-9_-]*=[A-Za-z0-9][A-Za-z0-9._:-]*$`)
 
 // Device is `docker run --device HOST[:CONTAINER[:PERMISSIONS]]`: a device node of the host, or
 // every one below a directory, is made in the container, and its control group is let at it. In a
@@ -45,10 +41,6 @@ func Device(label, arg, cwd string) (Edit, error) {
 		}
 	}
 	devices, lost, err := DevicesBelow(host, target, nil)
-	if errors.Is(err, fs.ErrNotExist) && cdiName.MatchString(arg) {
-		return Edit{}, &EditError{Label: label, Problem: fmt.Sprintf("%q is the name of a CDI device, and what that stands for is not looked up", arg),
-			Hint: "name each of its device nodes, and bind each of its files"}
-	}
 	if err != nil {
 		return Edit{}, Blame(label, fmt.Errorf("look at the device: %w", err))
 	}
@@ -61,40 +53,50 @@ func Device(label, arg, cwd string) (Edit, error) {
 	}
 	e := NewEdit(label, func(d *Doc) error {
 		for _, dev := range devices {
-			// A user namespace may make no device nodes. Runtimes bind the host's node of the same
-			// name instead; a bind mount serves any name.
-			if d.own("user") {
-				if err := d.PutMount(specs.Mount{Destination: dev.Path, Type: "bind", Source: host + strings.TrimPrefix(dev.Path, target), Options: []string{"bind", "rprivate"}}); err != nil {
-					return err
-				}
-			} else if err := d.Upsert("path", dev, "linux", "devices"); err != nil {
+			if err := d.putDevice(dev, host+strings.TrimPrefix(dev.Path, target)); err != nil {
 				return err
-			}
-			// A user's runtime cannot write device rules, and needs none: it gives the container
-			// only what the user can open.
-			if d.host.Rootless {
-				continue
 			}
 			rule := specs.LinuxDeviceCgroup{Allow: true, Type: dev.Type, Major: &dev.Major, Minor: &dev.Minor, Access: access}
-			n, err := jsontree.FromGo(rule, d.By)
-			if err != nil {
+			if err := d.allowDevice(rule); err != nil {
 				return err
 			}
-			rules, err := d.Array("linux", "resources", "devices")
-			if err != nil {
-				return err
-			}
-			// Appended, for the last rule that matches counts; an earlier one of an edit for the
-			// same device goes.
-			rules.RemoveKeyed(func(e *jsontree.Node) bool {
-				return e.By != d.base && e.Member("type").Same(n.Obj["type"]) && e.Member("major").Same(n.Obj["major"]) && e.Member("minor").Same(n.Obj["minor"])
-			})
-			rules.List = append(rules.List, n)
 		}
 		return nil
 	})
 	e.Warnings = warnings
 	return e, nil
+}
+
+// putDevice gives the container a device node, which on the host is source. A user namespace may
+// make none. Runtimes bind the host's node of the same name instead; a bind mount serves any name.
+func (d *Doc) putDevice(dev specs.LinuxDevice, source string) error {
+	if d.own("user") {
+		return d.PutMount(specs.Mount{Destination: dev.Path, Type: "bind", Source: source, Options: []string{"bind", "rprivate"}})
+	}
+	return d.Upsert("path", dev, "linux", "devices")
+}
+
+// allowDevice lets the container's control group at a device. A user's runtime cannot write device
+// rules, and needs none: it gives the container only what the user can open.
+func (d *Doc) allowDevice(rule specs.LinuxDeviceCgroup) error {
+	if d.host.Rootless {
+		return nil
+	}
+	n, err := jsontree.FromGo(rule, d.By)
+	if err != nil {
+		return err
+	}
+	rules, err := d.Array("linux", "resources", "devices")
+	if err != nil {
+		return err
+	}
+	// Appended, for the last rule that matches counts; an earlier one of an edit for the same device
+	// goes.
+	rules.RemoveKeyed(func(e *jsontree.Node) bool {
+		return e.By != d.base && e.Member("type").Same(n.Obj["type"]) && e.Member("major").Same(n.Obj["major"]) && e.Member("minor").Same(n.Obj["minor"])
+	})
+	rules.List = append(rules.List, n)
+	return nil
 }
 
 func permissions(s string) bool {

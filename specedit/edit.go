@@ -17,6 +17,8 @@ type Edit struct {
 	// Warnings are sentences about what of the edit was understood but has no effect. They are
 	// known as soon as the edit is made.
 	Warnings []string
+	// Decisions are sentences about what the edit takes from the host besides what its label names.
+	Decisions []string
 
 	apply func(*Doc) error
 }
@@ -102,6 +104,7 @@ type Doc struct {
 	users UserLookup
 
 	groups  []int           // what GroupAdd added: it outlives a later User
+	unowned []string        // device nodes of CDI that have no owner, see ownDevices
 	swapSet bool            // MemorySwap was given: Memory leaves it alone
 	notes   []string        // see Plan.Warnings
 	profile *pendingSeccomp // a seccomp profile that depends on the final capabilities
@@ -143,6 +146,7 @@ func Join(label string, edits ...Edit) Edit {
 	})
 	for _, part := range edits {
 		e.Warnings = append(e.Warnings, part.Warnings...)
+		e.Decisions = append(e.Decisions, part.Decisions...)
 	}
 	return e
 }

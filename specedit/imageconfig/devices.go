@@ -91,6 +91,12 @@ func (im *importer) devices() {
 	}
 	for i, r := range h.DeviceRequests {
 		name := r.Driver
+		if name == "cdi" {
+			for _, id := range r.DeviceIDs {
+				im.cdiDevice(fmt.Sprintf("HostConfig.DeviceRequests[%d]", i), id)
+			}
+			continue
+		}
 		if name == "" {
 			name = "of any driver"
 		}
@@ -110,6 +116,16 @@ func (im *importer) device(member, from, to, perms string) {
 		im.decide("device %s of the host is given to the container", from)
 		im.result.Edits = append(im.result.Edits, e)
 	}
+}
+
+// cdiDevice appends the edit for a device that was asked for by its CDI name.
+func (im *importer) cdiDevice(member, name string) {
+	e, err := specedit.CDI(im.labelFor(member), name, im.o.CDIDirs)
+	if err != nil {
+		im.notice(member, "CDI device", name, blameless(err))
+		return
+	}
+	im.result.Edits = append(im.result.Edits, e)
 }
 
 // blameless is an error without the label of its edit, for a notice.

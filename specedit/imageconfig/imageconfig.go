@@ -69,6 +69,8 @@ type Options struct {
 	// Rootless says that the bundle is for an ordinary user's runtime, which has no
 	// control groups to set limits in: they are named in notices instead.
 	Rootless bool
+	// CDIDirs are where the files of CDI devices are, none for the usual ones.
+	CDIDirs []string
 }
 
 // Edits turns the config that came with an image or a container into edits. It

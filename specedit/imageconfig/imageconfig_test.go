@@ -350,6 +350,23 @@ func TestImageConfigRootless(t *testing.T) {
 	}
 }
 
+// A device that was asked for by its CDI name is looked up here.
+func TestImageConfigCDI(t *testing.T) {
+	dir := t.TempDir()
+	file := `{"cdiVersion":"0.5.0","kind":"vendor.com/gpu","devices":[{"name":"0","containerEdits":{"env":["GPU=0"]}}]}`
+	if err := os.WriteFile(filepath.Join(dir, "vendor.json"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	document := ofContainer("", `"DeviceRequests":[{"Driver":"cdi","Count":0,"DeviceIDs":["vendor.com/gpu=0","vendor.com/gpu=1"],"Capabilities":null,"Options":null}]`, "")
+	im, spec := imported(t, document, Options{CDIDirs: []string{dir}})
+	if !slices.Contains(spec.Process.Env, "GPU=0") {
+		t.Errorf("env %q", spec.Process.Env)
+	}
+	if want := `HostConfig.DeviceRequests[0]: CDI device vendor.com/gpu=1 (there is no CDI device "vendor.com/gpu=1" in ` + dir + ")"; !slices.Contains(noticed(im), want) {
+		t.Errorf("notices %q", noticed(im))
+	}
+}
+
 // Every member that the engine's API and the image specification have is accounted
 // for.
 func TestImageConfigMembers(t *testing.T) {

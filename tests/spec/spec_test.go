@@ -178,6 +178,16 @@ var flagCases = []struct{ flags, want, rootless string }{
 	{flags: `--device /dev/full`, want: `add /linux/resources/devices/1 {"allow":true,"type":"c","major":1,"minor":7,"access":"rwm"}` + "\n" +
 		`add /linux/devices [{"path":"/dev/full","type":"c","major":1,"minor":7,"fileMode":438,"uid":0,"gid":0}]`,
 		rootless: `add /mounts/7 {"destination":"/dev/full","type":"bind","source":"/dev/full","options":["bind","rprivate"]}`},
+	{flags: `--device vendor.com/gpu=0 --device vendor.com/gpu=1 --cdi-spec-dir cdi`, want: `replace /ociVersion "1.0.2"` + "\n" + `add /process/env/2 "VENDOR=yes"` + "\n" +
+		`add /process/env/3 "GPU=1"` + "\n" +
+		`add /mounts/7 {"destination":"/usr/lib/vendor","source":"/usr/lib/vendor","options":["ro","rbind"]}` + "\n" +
+		`add /linux/resources/devices/1 {"allow":true,"type":"c","major":1,"minor":7,"access":"rwm"}` + "\n" +
+		`add /linux/devices [{"path":"/dev/gpu0","type":"c","major":1,"minor":7,"fileMode":438}]` + "\n" +
+		`add /hooks {"createContainer":[{"path":"/usr/bin/vendor-hook","args":["vendor-hook","link"]}]}`,
+		rootless: `replace /ociVersion "1.0.2"` + "\n" + `add /process/env/2 "VENDOR=yes"` + "\n" + `add /process/env/3 "GPU=1"` + "\n" +
+			`add /mounts/7 {"destination":"/dev/gpu0","type":"bind","source":"/dev/full","options":["bind","rprivate"]}` + "\n" +
+			`add /mounts/8 {"destination":"/usr/lib/vendor","source":"/usr/lib/vendor","options":["ro","rbind"]}` + "\n" +
+			`add /hooks {"createContainer":[{"path":"/usr/bin/vendor-hook","args":["vendor-hook","link"]}]}`},
 	{flags: `--device /dev/zero:/dev/nil:r --device /dev/zero:/dev/nil:rw`, want: `add /linux/resources/devices/1 {"allow":true,"type":"c","major":1,"minor":5,"access":"rw"}` + "\n" +
 		`add /linux/devices [{"path":"/dev/nil","type":"c","major":1,"minor":5,"fileMode":438,"uid":0,"gid":0}]`,
 		rootless: `add /mounts/7 {"destination":"/dev/nil","type":"bind","source":"/dev/zero","options":["bind","rprivate"]}`},
@@ -235,6 +245,18 @@ func flagFiles(t testing.TB) string {
 		"profile.json": `{"defaultAction":"SCMP_ACT_ALLOW"}`,
 		"patch.json":   `[{"op":"replace","path":"/hostname","value":"p"}]`,
 		"merge.json":   `{"hostname":"m"}`,
+		"cdi/vendor.yaml": `cdiVersion: 0.6.0
+kind: vendor.com/gpu
+containerEdits:
+  env: [VENDOR=yes]
+  mounts: [{hostPath: /usr/lib/vendor, containerPath: /usr/lib/vendor, options: [ro, rbind]}]
+  hooks: [{hookName: createContainer, path: /usr/bin/vendor-hook, args: [vendor-hook, link]}]
+devices:
+- {name: "0", containerEdits: {env: [GPU=0], deviceNodes: [{path: /dev/gpu0, hostPath: /dev/full}]}}
+- {name: "1", containerEdits: {env: [GPU=1]}}
+- {name: gone, containerEdits: {deviceNodes: [{path: /dev/no-such}]}}
+`,
+		"cdi/broken.json": `{"cdiVersion":"9","kind":"other.com/nic","devices":[]}`,
 	})
 }
 
