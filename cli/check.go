@@ -118,6 +118,7 @@ var findingHints = map[string]string{
 	specedit.FindingUnmappedID:    "ocibundle edit DIR --user UID:GID takes ids that the mapping has",
 	specedit.FindingDescriptor:    "ocibundle edit DIR --workdir DIRECTORY",
 	specedit.FindingKernelMount:   "ocibundle edit DIR --mount FIELDS puts another mount there, --remove PTR takes it out",
+	specedit.FindingIDMap:         "ocibundle edit DIR --volume SRC:DST puts the mount there as it is",
 	specedit.FindingMountID:       "ocibundle edit DIR --remove PTR takes the option out of the mount",
 	specedit.FindingOOMScore:      "ocibundle edit DIR --remove /process/oomScoreAdj",
 	specedit.FindingGroups:        "ocibundle edit DIR --remove /process/user/additionalGids, or run it with crun",

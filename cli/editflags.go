@@ -61,7 +61,7 @@ var editFlags = []*flagDef{
 		usage: "set an annotation", make: simple(specedit.Annotation)},
 
 	{names: []string{"volume", "v"}, value: "SRC:DST[:OPTIONS]", category: catMounts,
-		usage: "bind a file or directory of the host; OPTIONS: ro, rw, rprivate, rslave, rshared", make: withDir(specedit.Volume)},
+		usage: "bind a file or directory of the host; OPTIONS: ro, rw, rprivate, rslave, rshared, idmap, ridmap", make: withDir(specedit.Volume)},
 	{names: []string{"mount"}, value: "FIELDS", category: catMounts,
 		usage: "type=bind,src=SRC,dst=DST[,ro] or type=tmpfs,dst=DST[,tmpfs-size=SIZE]", make: withDir(specedit.Mount)},
 	{names: []string{"tmpfs"}, value: "DST[:OPTIONS]", category: catMounts,

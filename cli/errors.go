@@ -117,6 +117,9 @@ func status(err error) (code int, hints []string) {
 		if errors.Is(err, specedit.ErrUnmapped) {
 			return exitRefused, append(hints, "--user 0 runs it as the container's root; --remap subid maps more users than --remap self does")
 		}
+		if errors.Is(err, specedit.ErrNoMapping) {
+			hints = append(hints, "root gives a bundle a mapping: --uidmap 0:100000:65536")
+		}
 		if _, ok := errors.AsType[*pipeline.AccountsError](err); ok {
 			hints = append(hints, accountsHint)
 		}

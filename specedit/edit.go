@@ -103,11 +103,12 @@ type Doc struct {
 	host  Host
 	users UserLookup
 
-	groups  []int           // what GroupAdd added: it outlives a later User
-	unowned []string        // device nodes of CDI that have no owner, see ownDevices
-	swapSet bool            // MemorySwap was given: Memory leaves it alone
-	notes   []string        // see Plan.Warnings
-	profile *pendingSeccomp // a seccomp profile that depends on the final capabilities
+	groups   []int           // what GroupAdd added: it outlives a later User
+	idmapped []idmapped      // see mapMounts
+	unowned  []string        // device nodes of CDI that have no owner, see ownDevices
+	swapSet  bool            // MemorySwap was given: Memory leaves it alone
+	notes    []string        // see Plan.Warnings
+	profile  *pendingSeccomp // a seccomp profile that depends on the final capabilities
 
 	dockerProfile *pendingSeccomp // as it was made last, by this document's plan
 	names         Names           // see SetNames

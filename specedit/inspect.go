@@ -32,6 +32,7 @@ const (
 	FindingUnmappedID    = "unmapped-id"       // a user or group of the process that the mapping lacks
 	FindingDescriptor    = "cwd-descriptor"    // a working directory that leads through a process, CVE-2024-21626
 	FindingKernelMount   = "kernel-mount"      // a mount that a user namespace may not make
+	FindingIDMap         = "mount-idmap"       // a mount whose ids nobody can map
 	FindingMountID       = "mount-id"          // an owner in the options of a mount that the mapping lacks
 	FindingOOMScore      = "oom-score"         // a score lowered in a user namespace
 	FindingGroups        = "additional-groups" // supplementary groups from an ordinary user

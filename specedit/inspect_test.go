@@ -46,6 +46,11 @@ func TestInspect(t *testing.T) {
 		{name: "sysfs", text: head + `}, "mounts": [{"destination": "/sys", "type": "sysfs"}], "linux": {` + mapped + `}}`, want: []string{"kernel-mount /mounts/0"}},
 		{name: "sysfs, bound", text: head + `}, "mounts": [{"destination": "/sys", "type": "sysfs", "source": "/sys", "options": ["rbind"]}], "linux": {` + mapped + `}}`},
 		{name: "terminals", text: head + `}, "mounts": [{"destination": "/dev/pts", "type": "devpts", "options": ["gid=5"]}], "linux": {` + mapped + `}}`, want: []string{"mount-id /mounts/0"}},
+		{name: "ids of a mount, without a user namespace", text: head + `}, "mounts": [{"destination": "/m", "options": ["rbind", "idmap"]}, {"destination": "/n", "options": ["rbind"]}]}`, want: []string{"mount-idmap /mounts/0"}},
+		{name: "ids of a mount, with a mapping of its own", text: head + `}, "mounts": [{"destination": "/m", "options": ["ridmap"], "uidMappings": [], "gidMappings": []}]}`},
+		{name: "ids of a mount, in a user namespace", text: head + `}, "mounts": [{"destination": "/m", "options": ["idmap"]}], "linux": {` + mapped + `}}`},
+		{name: "ids of a mount, for a user", text: head + `}, "mounts": [{"destination": "/m", "options": ["idmap"]}, {"destination": "/n", "uidMappings": [], "gidMappings": []}], "linux": {` + mapped + `}}`,
+			host: rootless, want: []string{"mount-idmap /mounts/0", "mount-idmap /mounts/1"}},
 		{name: "descriptor", text: `{"ociVersion": "1.0.0", "root": {"path": "rootfs"}, "process": {"cwd": "/proc/self/fd/7", "args": ["sh"]}}`,
 			want: []string{"cwd-descriptor /process/cwd"}},
 	} {

@@ -45,7 +45,12 @@ func (d *Doc) PutMount(m specs.Mount) error {
 }
 
 func mountEdit(label string, m specs.Mount, warnings ...string) Edit {
-	e := NewEdit(label, func(d *Doc) error { return d.PutMount(m) })
+	e := NewEdit(label, func(d *Doc) error {
+		if slices.ContainsFunc(m.Options, isIDMap) {
+			d.idmapped = append(d.idmapped, idmapped{d.By, m.Destination})
+		}
+		return d.PutMount(m)
+	})
 	e.Warnings = warnings
 	return e
 }
@@ -123,7 +128,7 @@ func Volume(label, arg, cwd string) (Edit, error) {
 	if len(parts) == 3 {
 		words = strings.Split(parts[2], ",")
 	}
-	options, warnings, err := volumeOptions(label, dst, words)
+	options, warnings, err := volumeOptions(label, words)
 	if err != nil {
 		return Edit{}, err
 	}
@@ -131,7 +136,7 @@ func Volume(label, arg, cwd string) (Edit, error) {
 }
 
 // volumeOptions turns the OPTIONS of a --volume into those of a bind mount.
-func volumeOptions(label, destination string, words []string) (options, warnings []string, err error) {
+func volumeOptions(label string, words []string) (options, warnings []string, err error) {
 	options = []string{"rbind"}
 	propagation := "rprivate"
 	var seen []string
@@ -158,11 +163,11 @@ func volumeOptions(label, destination string, words []string) (options, warnings
 			warnings = append(warnings, fmt.Sprintf("`%s`: %s is ignored: it means nothing on Linux", label, o))
 		case o == "nocopy":
 			return fail("nocopy is for volumes, this is a bind mount, which copies nothing")
-		case o == "idmap":
-			return nil, nil, &EditError{Label: label, Problem: "idmap is not for every runtime",
-				Hint: fmt.Sprintf("crun and runc 1.2 take it, added at /mounts/[destination=%s]/options/-", destination)}
+		case o == "idmap" || o == "ridmap":
+			class = "idmap and ridmap"
+			options = append(options, o)
 		default:
-			return fail("%q is not an option of a bind mount%s", o, suggest(o, append([]string{"ro", "rw"}, propagations...)))
+			return fail("%q is not an option of a bind mount%s", o, suggest(o, append([]string{"ro", "rw", "idmap", "ridmap"}, propagations...)))
 		}
 		if slices.Contains(seen, class) {
 			return fail("more than one of the %s", class)

@@ -107,6 +107,9 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err := d.followNamespaces(); err != nil {
 		return nil, err
 	}
+	if err := d.mapMounts(); err != nil {
+		return nil, err
+	}
 	d.setVersion(p.Base == nil)
 	if err := check(d.Root, d.base); err != nil {
 		return nil, err
@@ -216,7 +219,7 @@ func (d *Doc) setVersion(builtIn bool) {
 	if v == nil || v.Kind != jsontree.KindString || v.By != d.base {
 		return
 	}
-	needed := versionNeeded(d.Root, d.ownSeccomp())
+	needed := versionNeeded(d.Root, append(d.oldIDMaps(), d.ownSeccomp())...)
 	if builtIn || older(v.Text, needed) && !preRelease(v.Text, needed) {
 		v.Text = needed
 	}

@@ -31,9 +31,10 @@ func (d *Doc) warnRootless() {
 	}
 }
 
-func (d *Doc) refusals() (found []refusal) {
+func (d *Doc) refusals() []refusal {
+	found := d.idmapRefusals()
 	if !d.own("user") {
-		return nil
+		return found
 	}
 	refuse := func(code string, n *jsontree.Node, path []string, format string, args ...any) {
 		found = append(found, refusal{code, jsontree.Pointer(path...), n, fmt.Sprintf(format, args...)})

@@ -366,6 +366,8 @@ func TestVersion(t *testing.T) {
 		{"a time namespace", nil, []specedit.Edit{set(t, "/linux/namespaces/-", `{"type":"time"}`)}, "1.1.0"},
 		{"the error number of a call", nil, []specedit.Edit{set(t, "/linux/seccomp", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ERRNO","errnoRet":38}]}`)}, "1.1.0"},
 		{"the idmap option", nil, []specedit.Edit{set(t, "/mounts/0/options/-", `idmap`)}, "1.2.0"},
+		{"the idmap option beside a mapping", nil, []specedit.Edit{set(t, "/mounts/0/options/-", `idmap`), set(t, "/mounts/0/uidMappings", `[]`)}, "1.1.0"},
+		{"the ridmap option beside a mapping", nil, []specedit.Edit{set(t, "/mounts/0/options/-", `ridmap`), set(t, "/mounts/0/uidMappings", `[]`)}, "1.2.0"},
 		{"CPU affinity", nil, []specedit.Edit{set(t, "/process/execCPUAffinity/initial", `0`), set(t, "/process/execCPUAffinity/initial", `"0"`)}, "1.2.1"},
 		{"a network device", nil, []specedit.Edit{set(t, "/linux/netDevices/eth0", `{}`)}, "1.3.0"},
 		{"an edit wins, downwards too", nil, []specedit.Edit{set(t, "/domainname", `x`), set(t, "/ociVersion", "1.0.0")}, "1.0.0"},

@@ -76,8 +76,8 @@ var features = []struct {
 const baseVersion = "1.0.0"
 
 // versionNeeded is the lowest release of the specification that has every feature the document
-// uses. What is in skip, which may be nil, does not count.
-func versionNeeded(root, skip *jsontree.Node) string {
+// uses. What is in skip does not count.
+func versionNeeded(root *jsontree.Node, skip ...*jsontree.Node) string {
 	for _, f := range slices.Backward(features) {
 		for _, p := range f.patterns {
 			path, value, valued := strings.Cut(p, "=")
@@ -89,8 +89,8 @@ func versionNeeded(root, skip *jsontree.Node) string {
 	return baseVersion
 }
 
-func uses(n, skip *jsontree.Node, path []string, value string, valued bool) bool {
-	if n == nil || n == skip {
+func uses(n *jsontree.Node, skip []*jsontree.Node, path []string, value string, valued bool) bool {
+	if n == nil || slices.Contains(skip, n) {
 		return false
 	}
 	if len(path) == 0 {

@@ -483,6 +483,8 @@ func TestBroken(t *testing.T) {
 			mapping(d, idmap(0, 0, 65536))
 			d.object("linux")["namespaces"] = without(d.object("linux")["namespaces"], func(n map[string]any) bool { return n["type"] == "network" })
 		}, want: []string{"kernel-mount /mounts/5"}, runc: unasked},
+		{name: "ids of a mount without a mapping", config: func(d document) { d.mount(bind(outside, "/opt", "idmap")) },
+			want: []string{"mount-idmap /mounts/7"}, runc: unasked}, // runc 1.1 mounts it as it is
 		{name: "lowered OOM score", config: func(d document) { mapping(d, idmap(0, 0, 65536)); d.process()["oomScoreAdj"] = -5 },
 			want: []string{"oom-score /process/oomScoreAdj"}, runc: unasked},
 

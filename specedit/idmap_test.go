@@ -1,0 +1,54 @@
+package specedit_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/moby/sys/user"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"ocibundle/specedit"
+)
+
+// The mount gets the mapping that the container has in the end.
+func TestIDMap(t *testing.T) {
+	ids := []user.IDMap{{ParentID: 300000, Count: 65536}}
+	host := specedit.Host{Mapping: user.IdentityMapping{UIDMaps: ids, GIDMaps: ids}}
+	volume := func(arg string) specedit.Edit {
+		e, err := specedit.Volume("-v "+arg, arg, "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	mapped := []specs.LinuxIDMapping{{HostID: 300000, Size: 65536}}
+	for _, tt := range []struct {
+		edits   []specedit.Edit
+		options []string
+		maps    []specs.LinuxIDMapping
+		version string
+	}{
+		{[]specedit.Edit{volume("/a:/m:idmap")}, []string{"rbind", "idmap", "rprivate"}, mapped, "1.1.0"},
+		{[]specedit.Edit{volume("/a:/m:ro,ridmap")}, []string{"rbind", "ro", "ridmap", "rprivate"}, mapped, "1.2.0"},
+		{[]specedit.Edit{volume("/a:/m:idmap"), set(t, "/linux/uidMappings/0/size", "7")}, []string{"rbind", "idmap", "rprivate"},
+			[]specs.LinuxIDMapping{{HostID: 300000, Size: 7}}, "1.1.0"},
+		{[]specedit.Edit{volume("/a:/m:idmap"), volume("/b:/m")}, []string{"rbind", "rprivate"}, nil, "1.0.0"},
+	} {
+		spec, _ := cdiConfig(t, host, tt.edits...)
+		for _, m := range spec.Mounts {
+			if m.Destination != "/m" {
+				continue
+			}
+			gids := tt.maps
+			if gids != nil {
+				gids = mapped
+			}
+			if !slices.Equal(m.Options, tt.options) || !slices.Equal(m.UIDMappings, tt.maps) || !slices.Equal(m.GIDMappings, gids) || spec.Version != tt.version {
+				t.Errorf("%s: %+v", spec.Version, m)
+			}
+		}
+	}
+	if _, err := (&specedit.Plan{Edits: []specedit.Edit{volume("/a:/m:idmap"), volume("/b:/m")}}).Build(nil); err != nil {
+		t.Errorf("a mount that was replaced: %v", err)
+	}
+}
