@@ -438,7 +438,7 @@ func errnos(k Kind, n *notification) []syscall.Errno {
 	switch n.call {
 	case unix.SYS_OPENAT:
 		if n.args[2]&unix.O_CREAT == 0 {
-			return slices.DeleteFunc(slices.Clone(all), func(e syscall.Errno) bool { return e == unix.ENOSPC })
+			return slices.DeleteFunc(slices.Clone(all), func(e syscall.Errno) bool { return e == unix.ENOSPC || e == unix.EDQUOT })
 		}
 	case unix.SYS_FCNTL:
 		if operation != unix.F_DUPFD && operation != unix.F_DUPFD_CLOEXEC {
