@@ -175,7 +175,7 @@ func bundleStatus(e *bundle.Error) (int, []string) {
 			return exitUsage, nil
 		}
 		if e.Bare {
-			return exitUsage, []string{"rm -f (--force) removes a directory that holds nothing but a rootfs, as a plain rm -rf leaves one"}
+			return exitUsage, []string{"rm -f (--force) removes what holds nothing but a rootfs, as a plain rm -rf or a power loss leaves it"}
 		}
 		return exitUsage, []string{"a bundle is a directory with rootfs and a config.json that has an ociVersion"}
 	case bundle.Mounted:

@@ -112,13 +112,21 @@ func ReadConfig(dir *os.File) ([]byte, error) {
 type contents struct {
 	rootfs *os.File // opened with O_PATH
 	config []byte
-	// bare says that there is a rootfs, and nothing else: a bundle of which a plain rm -rf has left
-	// what it could not remove.
+	// bare says that there is a rootfs, and nothing else but an empty config.json: a bundle of which a
+	// plain rm -rf has left what it could not remove, or a power loss what was on disk.
 	bare bool
 }
 
 // Close closes what was opened.
 func (c *contents) Close() { c.rootfs.Close() }
+
+// noConfig says that there is no config.json, or that there is nothing in it.
+func (c *contents) noConfig() string {
+	if c.config == nil {
+		return "it has no " + configName
+	}
+	return "its " + configName + " is empty"
+}
 
 // inspect looks at a directory that the user calls name. Unless it is a bundle, which has a
 // directory rootfs and a config.json with an ociVersion, the error is an *Error of kind None. What
@@ -127,7 +135,7 @@ func inspect(dir *os.File, name string) (*contents, error) {
 	c, err := inspectRemains(dir, name)
 	if err == nil && c.bare {
 		c.Close()
-		return nil, &Error{Kind: None, Dir: name, Detail: "it has no " + configName, Bare: true}
+		return nil, &Error{Kind: None, Dir: name, Detail: c.noConfig(), Bare: true}
 	}
 	return c, err
 }
@@ -155,14 +163,14 @@ func inspectRemains(dir *os.File, name string) (_ *contents, err error) {
 	if why, ok := errors.AsType[unfit](err); ok {
 		return nil, none("of its %s: %v", configName, why)
 	}
-	if err == unix.ENOENT {
-		if c.bare, err = holdsOnly(dir, func(n string) bool { return n == rootfsName }); err == nil && !c.bare {
-			err = none("it has no %s", configName)
+	if err != nil && err != unix.ENOENT {
+		return nil, fmt.Errorf("read %q: %w", filepath.Join(name, configName), err)
+	}
+	if len(c.config) == 0 {
+		if c.bare, err = holdsOnly(dir, func(n string) bool { return n == rootfsName || n == configName }); err == nil && !c.bare {
+			err = none("%s", c.noConfig())
 		}
 		return c, err
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", filepath.Join(name, configName), err)
 	}
 	var is struct {
 		Version string `json:"ociVersion"`
