@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit/imageconfig"
@@ -44,25 +42,23 @@ func (p *program) run(args []string) error {
 	if i := slices.Index(args, "--"); i >= 0 && !asked {
 		args, p.args, p.hasArgs = args[:i], args[i+1:], true
 	}
-	app := &cli.App{
-		Name:           "ocibundle",
-		Flags:          cliFlags(mainDefs(), &p.rec),
-		Before:         func(*cli.Context) error { return p.checkRoom() },
-		Action:         func(c *cli.Context) error { return p.main(c.Args().Slice()) },
-		Writer:         p.stdout,
-		ErrWriter:      p.stderr,
-		HideHelp:       true,
-		HideVersion:    true,
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return parseError(err, mainDefs()) },
-		ExitErrHandler: func(*cli.Context, error) {},
+	if len(args) == 0 { // execve(2) without an argument
+		args = []string{"ocibundle"}
 	}
-	for _, c := range p.commands() {
-		app.Commands = append(app.Commands, &cli.Command{
-			Name: c.name, SkipFlagParsing: true, HideHelp: true,
-			Action: func(ctx *cli.Context) error { return p.runCommand(c, ctx.Args().Slice()) },
-		})
+	set := flagSet(mainDefs(), &p.rec)
+	if err := set.Parse(args[1:]); err != nil {
+		return parseError(err, mainDefs())
 	}
-	return app.Run(args)
+	if err := p.checkRoom(); err != nil {
+		return err
+	}
+	words := set.Args()
+	if len(words) > 0 {
+		if c := p.find(words[0]); c != nil {
+			return p.runCommand(c, words[1:])
+		}
+	}
+	return p.main(words)
 }
 
 // enter is userns.Enter for a run that signals end. In the outer process it returns the inner one's

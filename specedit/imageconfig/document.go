@@ -12,8 +12,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/moby/moby/api/types/container"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/docker/go-units"
+	"github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/moby/api/types/blkiodev"
+	"github.com/moby/moby/api/types/mount"
 
 	"ocibundle/specedit/jsontree"
 )
@@ -38,15 +40,16 @@ const (
 	DockerImageConfig Kind = "a Docker image config"
 )
 
-// An imageDocument is what a document of any kind says, in the types of the engine's
-// API and of the image specification.
+// An imageDocument is what a document of any kind says. The engine's API has types for all of
+// a container, too, but in a package that brings along what takes long to start, and every run
+// would pay for that: so a test compares the members with it.
 type imageDocument struct {
 	kind Kind
 
 	container containerMembers // the document's own members, if it is of a container
 	config    containerConfig  // Config, or the image config's config
 	host      hostConfig       // HostConfig, if it is of a container
-	image     ocispec.Image    // what an image's document says of the image as a whole; its Config is unused
+	image     v1.ConfigFile    // what an image's document says of the image as a whole; its Config is unused
 
 	unknown []string // members of Config and HostConfig that have a value and that nobody here knows: "HostConfig.New"
 	lossy   []string // strings in which the engine has lost bytes: JSON can only carry UTF-8
@@ -71,19 +74,35 @@ type containerMembers struct {
 }
 
 type mountPoint struct {
-	container.MountPoint
-	Options []string // podman
+	Type         mount.Type
+	Name, Driver string // of a volume
+	Source       string
+	Destination  string
+	Mode         string
+	RW           bool
+	Propagation  mount.Propagation
+	Options      []string // podman
 }
 
-// containerConfig is container.Config with what podman adds and types otherwise, and
-// with members raw that are only named.
+// imageMembers is the config of an image, as either specification and either engine's
+// inspect write it. Members are raw that are only named.
+type imageMembers struct {
+	User, WorkingDir string
+	Env              []string
+	Labels           map[string]string
+	Volumes          map[string]struct{}
+	Entrypoint, Cmd  words
+	StopSignal       scalar
+	ExposedPorts     map[string]json.RawMessage
+	Healthcheck      *healthcheck
+}
+
+// containerConfig is the config of a container.
 type containerConfig struct {
-	container.Config
-	Entrypoint   words
-	Cmd          words
-	StopSignal   scalar
-	ExposedPorts map[string]json.RawMessage
-	Healthcheck  *healthcheck
+	imageMembers
+	Hostname, Domainname string
+	Tty, NetworkDisabled bool
+	StopTimeout          *int
 
 	// podman
 	Annotations   map[string]string
@@ -95,26 +114,54 @@ type containerConfig struct {
 	SystemdMode   bool
 }
 
-// imageMembers is the config of an image, as either specification and either engine's
-// inspect write it.
-type imageMembers struct {
-	ocispec.ImageConfig
-	Entrypoint   words
-	Cmd          words
-	StopSignal   scalar
-	ExposedPorts map[string]json.RawMessage
-	Healthcheck  *healthcheck
-}
-
 // healthcheck has no more than tells whether there is a check.
 type healthcheck struct {
 	Test []string
 }
 
+// hostConfig is what a container has of its host. The decoder does not mind case: Dns becomes DNS.
 type hostConfig struct {
-	container.HostConfig
+	AutoRemove, Privileged, PublishAllPorts, ReadonlyRootfs bool
+	Init, OomKillDisable                                    *bool
+
+	Cgroup, CgroupnsMode, IpcMode, NetworkMode, PidMode, UTSMode, UsernsMode string
+	CgroupParent, CpusetCpus, CpusetMems, Runtime, VolumeDriver              string
+
+	CapAdd, CapDrop, GroupAdd, MaskedPaths, ReadonlyPaths, SecurityOpt []string
+	Binds, DeviceCgroupRules, DNSOptions, DNSSearch, ExtraHosts, Links []string
+
+	Annotations, StorageOpt, Sysctls, Tmpfs map[string]string
+
+	CPUPeriod, CPUQuota, CPURealtimePeriod, CPURealtimeRuntime, CPUShares int64
+	Memory, MemoryReservation, MemorySwap, NanoCPUs, ShmSize              int64
+	MemorySwappiness, PidsLimit                                           *int64
+
+	BlkioWeight uint16
+	ConsoleSize [2]uint
+	OomScoreAdj int
+	Umask       *uint32
+
+	BlkioWeightDevice                         []*blkiodev.WeightDevice
+	BlkioDeviceReadBps, BlkioDeviceReadIOps   []*blkiodev.ThrottleDevice
+	BlkioDeviceWriteBps, BlkioDeviceWriteIOps []*blkiodev.ThrottleDevice
+
+	Devices        []struct{ PathOnHost, PathInContainer, CgroupPermissions string }
+	DeviceRequests []struct {
+		Driver    string
+		DeviceIDs []string
+	}
+	DNS          json.RawMessage
+	Mounts       []mount.Mount
 	PortBindings map[string]json.RawMessage
-	DNS          json.RawMessage `json:"Dns"`
+	Ulimits      []*units.Ulimit
+	LogConfig    struct {
+		Type   string
+		Config map[string]string
+	}
+	RestartPolicy struct {
+		Name              string
+		MaximumRetryCount int
+	}
 
 	// before API 1.42
 	KernelMemory    int64
@@ -258,14 +305,9 @@ func (d *imageDocument) decodeImage(top *jsontree.Node) error {
 		return nil
 	}
 	// Nothing of a host's concerns is even decoded, whatever the document has.
-	var c imageMembers
-	if err := decodeObject(config, n, &c); err != nil {
+	if err := decodeObject(config, n, &d.config.imageMembers); err != nil {
 		return err
 	}
-	d.config.User, d.config.Env, d.config.WorkingDir = c.User, c.Env, c.WorkingDir
-	d.config.Labels, d.config.Volumes = c.Labels, c.Volumes
-	d.config.Entrypoint, d.config.Cmd, d.config.StopSignal = c.Entrypoint, c.Cmd, c.StopSignal
-	d.config.ExposedPorts, d.config.Healthcheck = c.ExposedPorts, c.Healthcheck
 	d.unknown = unknownMembers(config, n, configMembers)
 	return nil
 }

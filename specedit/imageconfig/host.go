@@ -33,16 +33,16 @@ func (im *importer) namespaces() {
 
 	// A network of the engine's cannot be had. What stands in for it is the template's
 	// choice: a namespace with nothing but lo, or the host's for an ordinary user.
-	switch kind, _, _ := strings.Cut(string(h.NetworkMode), ":"); {
+	switch kind, _, _ := strings.Cut(h.NetworkMode, ":"); {
 	case c.NetworkDisabled, kind == "none", kind == "host", kind == "ns":
-		mode("HostConfig.NetworkMode", "network mode", string(h.NetworkMode), specs.NetworkNamespace)
+		mode("HostConfig.NetworkMode", "network mode", h.NetworkMode, specs.NetworkNamespace)
 	case kind != "":
-		im.notice("HostConfig.NetworkMode", "network mode", string(h.NetworkMode), "nothing connects a bundle to it")
+		im.notice("HostConfig.NetworkMode", "network mode", h.NetworkMode, "nothing connects a bundle to it")
 	}
-	mode("HostConfig.PidMode", "pid mode", string(h.PidMode), specs.PIDNamespace)
-	mode("HostConfig.IpcMode", "ipc mode", string(h.IpcMode), specs.IPCNamespace)
-	mode("HostConfig.UTSMode", "uts mode", string(h.UTSMode), specs.UTSNamespace)
-	cgroupns := string(h.CgroupnsMode)
+	mode("HostConfig.PidMode", "pid mode", h.PidMode, specs.PIDNamespace)
+	mode("HostConfig.IpcMode", "ipc mode", h.IpcMode, specs.IPCNamespace)
+	mode("HostConfig.UTSMode", "uts mode", h.UTSMode, specs.UTSNamespace)
+	cgroupns := h.CgroupnsMode
 	if im.d.kind == PodmanContainer {
 		cgroupns = h.CgroupMode
 	}
@@ -51,7 +51,7 @@ func (im *importer) namespaces() {
 		mode("HostConfig.CgroupnsMode", "cgroup namespace mode", cgroupns, specs.CgroupNamespace)
 	}
 
-	if !h.UTSMode.IsHost() {
+	if h.UTSMode != "host" {
 		if c.Hostname != "" {
 			im.edit("Config.Hostname", func(label string) (specedit.Edit, error) { return specedit.Hostname(label, c.Hostname) })
 		}
@@ -63,7 +63,7 @@ func (im *importer) namespaces() {
 			})
 		}
 	}
-	if mode := string(h.UsernsMode); mode != "" && mode != "host" && mode != "private" {
+	if mode := h.UsernsMode; mode != "" && mode != "host" && mode != "private" {
 		im.notice("HostConfig.UsernsMode", "user namespace mode", mode, "ownership is remapped by the bundle's own mapping")
 	}
 	if raw := string(h.IDMappings); raw != "" && raw != "null" && raw != "{}" {
@@ -391,7 +391,7 @@ func (im *importer) engineOnly() {
 	}
 	list("HostConfig.Links", "links", h.Links)
 	some("HostConfig.CgroupParent", "cgroup parent", h.CgroupParent)
-	some("HostConfig.Cgroup", "cgroup", string(h.Cgroup))
+	some("HostConfig.Cgroup", "cgroup", h.Cgroup)
 	list("HostConfig.StorageOpt", "storage options", specedit.SortedKeys(h.StorageOpt))
 	if h.KernelMemory > 0 {
 		im.notice("HostConfig.KernelMemory", "kernel memory limit", strconv.FormatInt(h.KernelMemory, 10), "runtimes ignore it")

@@ -206,7 +206,7 @@ func (im *importer) annotations() {
 		implied("os.version", "os.version", i.OSVersion)
 		implied("os.features", "os.features", strings.Join(i.OSFeatures, ","))
 		implied("author", "author", i.Author)
-		if i.Created != nil && !i.Created.IsZero() {
+		if !i.Created.IsZero() {
 			implied("created", "created", i.Created.Format("2006-01-02T15:04:05.999999999Z07:00"))
 		}
 	}
@@ -223,7 +223,7 @@ func (im *importer) annotations() {
 		set(prefix+".Annotations", key, c.Annotations[key])
 	}
 	if r := im.d.host.RestartPolicy; r.Name != "" && r.Name != "no" {
-		policy := string(r.Name)
+		policy := r.Name
 		if n := int64(r.MaximumRetryCount); n > 0 {
 			policy += fmt.Sprintf(":%d", n)
 		}

@@ -253,12 +253,12 @@ func shortSize(n int64) string {
 func (im *importer) shm() {
 	h := &im.d.host
 	switch {
-	case h.IpcMode.IsNone():
+	case h.IpcMode == "none":
 		im.apply("HostConfig.IpcMode", func(d *specedit.Doc) error {
 			d.Get("mounts").RemoveKeyed(func(m *jsontree.Node) bool { return m.Member("destination").Is("/dev/shm") })
 			return nil
 		})
-	case h.IpcMode.IsHost(), h.IpcMode.IsContainer(), h.ShmSize <= 0:
+	case h.IpcMode == "host", strings.HasPrefix(h.IpcMode, "container:"), h.ShmSize <= 0:
 	default:
 		im.edit("HostConfig.ShmSize", func(label string) (specedit.Edit, error) { return specedit.ShmSize(label, fmt.Sprint(h.ShmSize)) })
 	}
