@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -16,56 +17,60 @@ import (
 // required lists the members that an object must have. Source: the "required" lists of the JSON
 // schema of runtime-spec v1.3.0, for the parts that a Linux config can have; a test compares the
 // two. The prose of config.md requires root, but for Windows, and process.args.
-var required = map[reflect.Type][]string{
-	reflect.TypeFor[specs.Spec]():                   {"ociVersion", "root"},
-	reflect.TypeFor[specs.Root]():                   {"path"},
-	reflect.TypeFor[specs.Process]():                {"cwd"},
-	reflect.TypeFor[specs.Box]():                    {"height", "width"},
-	reflect.TypeFor[specs.LinuxIOPriority]():        {"class"},
-	reflect.TypeFor[specs.Scheduler]():              {"policy"},
-	reflect.TypeFor[specs.POSIXRlimit]():            {"type", "soft", "hard"},
-	reflect.TypeFor[specs.Mount]():                  {"destination"},
-	reflect.TypeFor[specs.Hook]():                   {"path"},
-	reflect.TypeFor[specs.LinuxIDMapping]():         {"containerID", "hostID", "size"},
-	reflect.TypeFor[specs.LinuxNamespace]():         {"type"},
-	reflect.TypeFor[specs.LinuxDevice]():            {"type", "path"},
-	reflect.TypeFor[specs.LinuxDeviceCgroup]():      {"allow"},
-	reflect.TypeFor[specs.LinuxHugepageLimit]():     {"pageSize", "limit"},
-	reflect.TypeFor[specs.LinuxInterfacePriority](): {"name", "priority"},
-	reflect.TypeFor[specs.LinuxWeightDevice]():      {"major", "minor"},
-	reflect.TypeFor[specs.LinuxThrottleDevice]():    {"major", "minor"},
-	reflect.TypeFor[specs.LinuxPids]():              {"limit"},
-	reflect.TypeFor[specs.LinuxSeccomp]():           {"defaultAction"},
-	reflect.TypeFor[specs.LinuxSyscall]():           {"names", "action"},
-	reflect.TypeFor[specs.LinuxSeccompArg]():        {"index", "value", "op"},
-}
+var required = sync.OnceValue(func() map[reflect.Type][]string {
+	return map[reflect.Type][]string{
+		reflect.TypeFor[specs.Spec]():                   {"ociVersion", "root"},
+		reflect.TypeFor[specs.Root]():                   {"path"},
+		reflect.TypeFor[specs.Process]():                {"cwd"},
+		reflect.TypeFor[specs.Box]():                    {"height", "width"},
+		reflect.TypeFor[specs.LinuxIOPriority]():        {"class"},
+		reflect.TypeFor[specs.Scheduler]():              {"policy"},
+		reflect.TypeFor[specs.POSIXRlimit]():            {"type", "soft", "hard"},
+		reflect.TypeFor[specs.Mount]():                  {"destination"},
+		reflect.TypeFor[specs.Hook]():                   {"path"},
+		reflect.TypeFor[specs.LinuxIDMapping]():         {"containerID", "hostID", "size"},
+		reflect.TypeFor[specs.LinuxNamespace]():         {"type"},
+		reflect.TypeFor[specs.LinuxDevice]():            {"type", "path"},
+		reflect.TypeFor[specs.LinuxDeviceCgroup]():      {"allow"},
+		reflect.TypeFor[specs.LinuxHugepageLimit]():     {"pageSize", "limit"},
+		reflect.TypeFor[specs.LinuxInterfacePriority](): {"name", "priority"},
+		reflect.TypeFor[specs.LinuxWeightDevice]():      {"major", "minor"},
+		reflect.TypeFor[specs.LinuxThrottleDevice]():    {"major", "minor"},
+		reflect.TypeFor[specs.LinuxPids]():              {"limit"},
+		reflect.TypeFor[specs.LinuxSeccomp]():           {"defaultAction"},
+		reflect.TypeFor[specs.LinuxSyscall]():           {"names", "action"},
+		reflect.TypeFor[specs.LinuxSeccompArg]():        {"index", "value", "op"},
+	}
+})
 
 // choices lists the values that a string can have. Source: the enums of schema/defs-linux.json of
 // runtime-spec v1.3.0.
-var choices = map[reflect.Type][]string{
-	reflect.TypeFor[specs.LinuxNamespaceType](): {"mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time"},
-	reflect.TypeFor[specs.LinuxSeccompAction](): {"SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-		"SCMP_ACT_TRAP", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"},
-	reflect.TypeFor[specs.LinuxSeccompOperator](): {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ",
-		"SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"},
-	reflect.TypeFor[specs.LinuxSeccompFlag](): {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG",
-		"SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"},
-	reflect.TypeFor[specs.Arch](): {"SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32", "SCMP_ARCH_ARM",
-		"SCMP_ARCH_AARCH64", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64",
-		"SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC",
-		"SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_SH", "SCMP_ARCH_SHEB",
-		"SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_RISCV64"},
-	reflect.TypeFor[specs.IOPriorityClass](): {"IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"},
-	reflect.TypeFor[specs.LinuxSchedulerPolicy](): {"SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH",
-		"SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"},
-	reflect.TypeFor[specs.LinuxSchedulerFlag](): {"SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM",
-		"SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN",
-		"SCHED_FLAG_UTIL_CLAMP_MAX"},
-	reflect.TypeFor[specs.MemoryPolicyModeType](): {"MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE",
-		"MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"},
-	reflect.TypeFor[specs.MemoryPolicyFlagType]():   {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"},
-	reflect.TypeFor[specs.LinuxPersonalityDomain](): {"LINUX", "LINUX32"},
-}
+var choices = sync.OnceValue(func() map[reflect.Type][]string {
+	return map[reflect.Type][]string{
+		reflect.TypeFor[specs.LinuxNamespaceType](): {"mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time"},
+		reflect.TypeFor[specs.LinuxSeccompAction](): {"SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+			"SCMP_ACT_TRAP", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"},
+		reflect.TypeFor[specs.LinuxSeccompOperator](): {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ",
+			"SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"},
+		reflect.TypeFor[specs.LinuxSeccompFlag](): {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG",
+			"SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"},
+		reflect.TypeFor[specs.Arch](): {"SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32", "SCMP_ARCH_ARM",
+			"SCMP_ARCH_AARCH64", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64",
+			"SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC",
+			"SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_SH", "SCMP_ARCH_SHEB",
+			"SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_RISCV64"},
+		reflect.TypeFor[specs.IOPriorityClass](): {"IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"},
+		reflect.TypeFor[specs.LinuxSchedulerPolicy](): {"SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH",
+			"SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"},
+		reflect.TypeFor[specs.LinuxSchedulerFlag](): {"SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM",
+			"SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN",
+			"SCHED_FLAG_UTIL_CLAMP_MAX"},
+		reflect.TypeFor[specs.MemoryPolicyModeType](): {"MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE",
+			"MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"},
+		reflect.TypeFor[specs.MemoryPolicyFlagType]():   {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"},
+		reflect.TypeFor[specs.LinuxPersonalityDomain](): {"LINUX", "LINUX32"},
+	}
+})
 
 // checker walks a document beside the specification's types and collects what is wrong with it.
 type checker struct {
@@ -151,7 +156,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 			}
 			return
 		}
-		if list := choices[t]; list != nil && !slices.Contains(list, n.Text) {
+		if list := choices()[t]; list != nil && !slices.Contains(list, n.Text) {
 			c.fail(path, by, "is %q, which is none of %s%s", n.Text, strings.Join(list, ", "), suggest(n.Text, list))
 		}
 	case reflect.Bool:
@@ -196,7 +201,7 @@ func (c *checker) object(n *jsontree.Node, t reflect.Type, path []string, by str
 		}
 		c.value(n.Obj[k], fields[i].typ, extend(path, k), by)
 	}
-	for _, name := range required[t] {
+	for _, name := range required()[t] {
 		if n.Obj[name] == nil {
 			blamed := by
 			if g := n.Gone[name]; g != "" {

@@ -240,7 +240,7 @@ func TestSchemaTables(t *testing.T) {
 			if !ok {
 				return
 			}
-			for keyword, table := range map[string]map[reflect.Type][]string{"required": specedit.Required, "enum": specedit.Choices} {
+			for keyword, table := range map[string]map[reflect.Type][]string{"required": specedit.Required(), "enum": specedit.Choices()} {
 				list, ok := m[keyword].([]any)
 				if !ok || slices.Contains(untyped, at) {
 					continue
@@ -273,12 +273,12 @@ func TestSchemaTables(t *testing.T) {
 		walk(file, schema)
 	}
 	seen[reflect.TypeFor[specs.LinuxThrottleDevice]()] = true // blockIODevice too
-	for typ := range specedit.Required {
+	for typ := range specedit.Required() {
 		if !seen[typ] {
 			t.Errorf("%v has required members here and not in the schema", typ)
 		}
 	}
-	for typ := range specedit.Choices {
+	for typ := range specedit.Choices() {
 		if !seen[typ] {
 			t.Errorf("%v has choices here and not in the schema", typ)
 		}

@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/moby/go-archive/compression"
-
 	"ocibundle/tarx"
 )
 
@@ -60,7 +58,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	format := detect(head)
 	in.head = head
-	if f, ok := r.(*os.File); ok && format == compression.None {
+	if f, ok := r.(*os.File); ok && format == "" {
 		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
 			if at, err := f.Seek(0, io.SeekCurrent); err == nil && at == int64(len(head)) {
 				in.File = f
@@ -69,7 +67,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	in.src = &joinReader{head: head, r: raw}
 	var ahead *aheadReader
-	if format != compression.None {
+	if format != "" {
 		in.Feed = tarx.FeedReader
 		// The decoder takes a processor of its own, and should not wait for more.
 		ahead = newAheadReader(in.src)
@@ -77,7 +75,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	switch {
 	case o.SHA256 == "":
-	case o.LendHash && format == compression.None:
+	case o.LendHash && format == "":
 		in.Hash = sha256.New()
 	default:
 		in.digest = NewDigester(in.src, sha256.New())

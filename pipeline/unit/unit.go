@@ -152,11 +152,9 @@ func quote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-var notInID = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
-
 // containerID makes an id that every runtime takes of a bundle's name.
 func containerID(dir string) string {
-	id := strings.TrimLeft(notInID.ReplaceAllString(filepath.Base(dir), "-"), "-.")
+	id := strings.TrimLeft(regexp.MustCompile(`[^A-Za-z0-9_.-]+`).ReplaceAllString(filepath.Base(dir), "-"), "-.")
 	if id == "" {
 		return "bundle"
 	}
