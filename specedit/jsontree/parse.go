@@ -160,14 +160,3 @@ func (p *parser) unicode(decoded string, start int64) error {
 	}
 	return nil
 }
-
-// FromGo turns a Go value into a tree through its JSON form.
-func FromGo(v any, by string) (*Node, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return Parse(buf.Bytes(), by)
-}
