@@ -46,7 +46,7 @@ func (e *RoomError) Error() string {
 func (e *RoomError) Unwrap() error { return e.Errno }
 
 // CheckRoom says whether the limits of this process, setrlimit(2)'s and those of its control group, leave room for a run.
-// Where they are narrow it makes the Go runtime modest. It takes the threads that a run needs, so that nobody else can take
+// Where they are narrow it makes the Go runtime modest, and takes the threads that a run needs, so that nobody else can take
 // them meanwhile. Where a limit is too low the error is a *RoomError. It costs some reads of small files.
 func CheckRoom() error {
 	if free := freeFiles(); free < needFiles {
@@ -59,15 +59,17 @@ func CheckRoom() error {
 	if free < needThreads {
 		return &RoomError{"threads", free, needThreads, unix.EAGAIN}
 	}
-	free = freeMemory()
-	if free < needMemory {
-		return &RoomError{"bytes of memory", free, needMemory, unix.ENOMEM}
+	memory := freeMemory()
+	if memory < needMemory {
+		return &RoomError{"bytes of memory", memory, needMemory, unix.ENOMEM}
 	}
-	debug.SetMemoryLimit(int64(min(free-needMemory/2, plentyOfMemory))) // rather collect garbage than run out
+	debug.SetMemoryLimit(int64(min(memory-needMemory/2, plentyOfMemory))) // rather collect garbage than run out
 	if err := tryPoller(); err != nil {
 		return err
 	}
-	makeThreads(ownThreads)
+	if free < plentyOfThreads {
+		makeThreads(ownThreads)
+	}
 	return nil
 }
 
@@ -90,6 +92,10 @@ func tryPoller() error {
 	}
 	return nil
 }
+
+// plentyOfThreads are more than others come to take during a run. To make threads that a run may not need takes longer than
+// a config does.
+const plentyOfThreads = 1024
 
 // ownThreads is how many threads a run comes to at most, beside those that the runtime starts with.
 const ownThreads = 10

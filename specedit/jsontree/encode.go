@@ -74,8 +74,24 @@ func (n *Node) write(b *bytes.Buffer, newline, indent string) {
 // writeString quotes without the HTML escapes of encoding/json: a shell's && should be readable in
 // the file.
 func writeString(b *bytes.Buffer, s string) {
+	if isPlain(s) {
+		b.WriteByte('"')
+		b.WriteString(s)
+		b.WriteByte('"')
+		return
+	}
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(s) // a string into a buffer cannot fail
 	b.Truncate(b.Len() - 1)
+}
+
+// isPlain says that nothing in s needs an escape, as in nearly all strings.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
