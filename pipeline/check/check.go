@@ -3,6 +3,7 @@ package check
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -206,6 +207,10 @@ func (k *checker) run(ctx context.Context) error {
 
 // inspect reads the config and looks at it by itself.
 func (k *checker) inspect(text []byte) {
+	if k.start {
+		k.spec = startOf(text)
+		return
+	}
 	known := specedit.Host{Rootless: k.ordinary || k.slurm, CgroupV2: host.UnifiedCgroups()}
 	if k.ordinary {
 		known.HardLimits = host.HardLimits()
@@ -213,12 +218,32 @@ func (k *checker) inspect(text []byte) {
 	known.CgroupDelegated = known.CgroupV2 && !k.slurm && delegated()
 	var found []specedit.Finding
 	k.spec, found = specedit.Inspect(text, known)
-	if k.start {
-		return
-	}
 	for _, f := range found {
 		k.add(f)
 	}
+}
+
+// startOf is what of a config a start depends on; nil where it cannot be read. The members that are not looked at here are
+// not decoded: that would take longer than all of a small bundle's check.
+func startOf(text []byte) *specs.Spec {
+	var c struct {
+		Process *specs.Process
+		Root    *specs.Root
+		Mounts  []specs.Mount
+		Linux   *struct {
+			UIDMappings, GIDMappings []specs.LinuxIDMapping
+			Namespaces               []specs.LinuxNamespace
+			Devices                  []specs.LinuxDevice
+		}
+	}
+	if json.Unmarshal(text, &c) != nil {
+		return nil
+	}
+	spec := &specs.Spec{Process: c.Process, Root: c.Root, Mounts: c.Mounts}
+	if l := c.Linux; l != nil {
+		spec.Linux = &specs.Linux{UIDMappings: l.UIDMappings, GIDMappings: l.GIDMappings, Namespaces: l.Namespaces, Devices: l.Devices}
+	}
+	return spec
 }
 
 // checkView looks at what the container will see: mounts first, for they cover what is below.
