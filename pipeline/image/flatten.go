@@ -12,8 +12,7 @@ import (
 )
 
 // Flatten makes one stream of an image's layers, which write gets. Limits are those of all
-// layers; 0 stands for none. Every layer is verified before anything is written, and again
-// while it is, for the archive may lie in a file that somebody changes.
+// layers; 0 stands for none. Every layer is verified before anything is written.
 // It reports what is lost beside what write finds.
 func (a *Archive) Flatten(ctx context.Context, img *Opened, maxEntries, maxBytes int64, write func(io.Reader) error) ([]tarx.Loss, error) {
 	// The names are most of the heap, and have next to no pointers for the collector to follow.
@@ -27,7 +26,7 @@ func (a *Archive) Flatten(ctx context.Context, img *Opened, maxEntries, maxBytes
 		}
 		err := a.verifyLayer(l, maxBytes, &left, func(r io.Reader) error { return first(ctx, r) })
 		if err == nil && i > 0 {
-			err = a.verifyLayer(l, 0, nil, func(r io.Reader) error { return f.Layer(ctx, r) })
+			err = a.rereadLayer(l, 0, nil, func(r io.Reader) error { return f.Layer(ctx, r) })
 		}
 		if err != nil {
 			return nil, img.LayerError(i, err)
@@ -59,7 +58,7 @@ func (a *Archive) writeLayers(ctx context.Context, img *Opened, f *flatten.Flatt
 		return err
 	}
 	for i, l := range img.LayerBlobs {
-		if err := a.verifyLayer(l, 0, nil, func(r io.Reader) error { return f.Write(ctx, r, out) }); err != nil {
+		if err := a.rereadLayer(l, 0, nil, func(r io.Reader) error { return f.Write(ctx, r, out) }); err != nil {
 			return img.LayerError(i, err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 // ExtractLayer puts one layer onto the tree. The first reading verifies it, and
 // takes away what it hides; the lowest layer hides nothing, and is made in the
-// same reading. What has been verified lies where nobody else can change it, or is verified again.
+// same reading.
 func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
 	first := x.Whiteouts
 	if lowest {
@@ -29,15 +29,22 @@ func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Laye
 	if err := a.verifyLayer(l, limit, left, func(r io.Reader) error { return first(ctx, r) }); err != nil || lowest {
 		return err
 	}
+	return a.rereadLayer(l, limit, &again, func(r io.Reader) error { return x.Layer(ctx, r) })
+}
+
+// rereadLayer has f read a layer that has been verified. Where somebody may have changed it since, it is verified again:
+// by the digest of what f reads, which the first reading has found to be that of the blob.
+func (a *Archive) rereadLayer(l Layer, limit int64, left *int64, f func(io.Reader) error) error {
 	if a.spooled == nil {
-		return a.verifyLayer(l, limit, &again, func(r io.Reader) error { return x.Layer(ctx, r) })
+		l.digest = v1.Hash{}
+		return a.verifyLayer(l, limit, left, f)
 	}
 	in, err := decode.New(a.open(l.Member), decode.Options{})
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	return in.Explain(x.Layer(ctx, in.Out))
+	return in.Explain(f(in.Out))
 }
 
 // LayerError says which layer an error is about, unless it is of the disk.
