@@ -36,17 +36,14 @@ type program struct {
 }
 
 func (p *program) run(args []string) error {
-	// What is behind "--" is the container's command, whatever it looks like: the library would
-	// take its first word for a subcommand.
+	// What is behind "--" is the container's command, whatever it looks like: its first word may be
+	// the name of a command here.
 	asked := len(args) > 1 && args[1] == completeName // about a command line with a "--" of its own
 	if i := slices.Index(args, "--"); i >= 0 && !asked {
 		args, p.args, p.hasArgs = args[:i], args[i+1:], true
 	}
-	if len(args) == 0 { // execve(2) without an argument
-		args = []string{"ocibundle"}
-	}
 	set := flagSet(mainDefs(), &p.rec)
-	if err := set.Parse(args[1:]); err != nil {
+	if err := set.Parse(args[min(1, len(args)):]); err != nil {
 		return parseError(err, mainDefs())
 	}
 	if err := p.checkRoom(); err != nil {
