@@ -6,7 +6,8 @@ DESTDIR ?=
 SHARE = $(DESTDIR)$(PREFIX)/share
 
 # The version is what Go's build information says: a tag, or the commit.
-BUILD = CGO_ENABLED=0 $(GO) build -trimpath
+# The tag leaves out a generator of manuals that nothing here uses.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs
 
 .PHONY: all go build release dist demo test test-vm matrix faults memory race fuzz bench check install clean
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"flag"
+	"io"
 	"slices"
 )
 
@@ -58,7 +59,13 @@ func (p *program) runCommand(c *command, args []string) error {
 	if c.name == completeName { // its arguments are another command line
 		return c.run(args)
 	}
-	set := flagSet(c.flags, &p.rec)
+	set := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	for _, f := range cliFlags(c.flags, &p.rec) {
+		if err := f.Apply(set); err != nil {
+			return err
+		}
+	}
 	var positional []string
 	for rest := args; ; {
 		err := set.Parse(rest)

@@ -1,10 +1,11 @@
 package cli
 
 import (
-	"errors"
 	"flag"
-	"io"
+	"fmt"
 	"strings"
+
+	"github.com/urfave/cli/v2"
 )
 
 // flagDef is one flag: its spellings, what --help says of it, and what edit it makes. Uses of it
@@ -65,34 +66,34 @@ func (r *record) all(name string) []string {
 	return v
 }
 
-// flagSet makes defs flags of the library's, which records their uses.
-func flagSet(defs []*flagDef, rec *record) *flag.FlagSet {
-	set := flag.NewFlagSet("", flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	for _, d := range defs {
-		for _, name := range d.names {
-			d.define(set, name, rec)
-		}
-	}
-	return set
+// cliFlag makes a flagDef a flag of the command-line library. The library's own kinds of flags lose
+// the order of different flags, split values at commas, and refuse two spellings of the same flag
+// side by side.
+type cliFlag struct {
+	def *flagDef
+	rec *record
 }
 
-// define makes one spelling a flag of the library's.
-func (d *flagDef) define(set *flag.FlagSet, name string, rec *record) {
-	if d.value != "" && !d.optional {
-		set.Func(name, "", func(v string) error {
-			rec.uses = append(rec.uses, use{def: d, given: dashed(name), value: v})
+// Apply implements cli.Flag.
+func (f cliFlag) Apply(set *flag.FlagSet) error {
+	for _, name := range f.def.names {
+		given := dashed(name)
+		if f.def.value == "" || f.def.optional {
+			set.BoolFunc(name, f.def.usage, func(v string) error {
+				if f.def.value == "" && v != "true" && v != "false" {
+					return fmt.Errorf("it is true or false")
+				}
+				f.rec.uses = append(f.rec.uses, use{def: f.def, given: given, value: v, bare: v == "true"})
+				return nil
+			})
+			continue
+		}
+		set.Func(name, f.def.usage, func(v string) error {
+			f.rec.uses = append(f.rec.uses, use{def: f.def, given: given, value: v})
 			return nil
 		})
-		return
 	}
-	set.BoolFunc(name, "", func(v string) error {
-		if d.value == "" && v != "true" && v != "false" {
-			return errors.New("it is true or false")
-		}
-		rec.uses = append(rec.uses, use{def: d, given: dashed(name), value: v, bare: v == "true"})
-		return nil
-	})
+	return nil
 }
 
 func dashed(name string) string {
@@ -101,6 +102,13 @@ func dashed(name string) string {
 	}
 	return "--" + name
 }
+
+// Names implements cli.Flag. The library is told of one spelling only, or it would refuse -e beside
+// --env.
+func (f cliFlag) Names() []string { return f.def.names[:1] }
+
+// IsSet implements cli.Flag.
+func (f cliFlag) IsSet() bool { _, ok := f.rec.last(f.def.names[0]); return ok }
 
 // spelling is how --help writes the flag: short form first.
 func (d *flagDef) spelling() string {
@@ -120,4 +128,15 @@ func (d *flagDef) spelling() string {
 		s += " " + d.value
 	}
 	return s
+}
+
+// String implements fmt.Stringer.
+func (f cliFlag) String() string { return f.def.spelling() }
+
+func cliFlags(defs []*flagDef, rec *record) []cli.Flag {
+	var out []cli.Flag
+	for _, d := range defs {
+		out = append(out, cliFlag{d, rec})
+	}
+	return out
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"ocibundle/pipeline/host"
 	"ocibundle/pipeline/userns"
 	"ocibundle/specedit/imageconfig"
@@ -36,26 +38,31 @@ type program struct {
 }
 
 func (p *program) run(args []string) error {
-	// What is behind "--" is the container's command, whatever it looks like: its first word may be
-	// the name of a command here.
+	// What is behind "--" is the container's command, whatever it looks like: the library would
+	// take its first word for a subcommand.
 	asked := len(args) > 1 && args[1] == completeName // about a command line with a "--" of its own
 	if i := slices.Index(args, "--"); i >= 0 && !asked {
 		args, p.args, p.hasArgs = args[:i], args[i+1:], true
 	}
-	set := flagSet(mainDefs(), &p.rec)
-	if err := set.Parse(args[min(1, len(args)):]); err != nil {
-		return parseError(err, mainDefs())
+	app := &cli.App{
+		Name:           "ocibundle",
+		Flags:          cliFlags(mainDefs(), &p.rec),
+		Before:         func(*cli.Context) error { return p.checkRoom() },
+		Action:         func(c *cli.Context) error { return p.main(c.Args().Slice()) },
+		Writer:         p.stdout,
+		ErrWriter:      p.stderr,
+		HideHelp:       true,
+		HideVersion:    true,
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return parseError(err, mainDefs()) },
+		ExitErrHandler: func(*cli.Context, error) {},
 	}
-	if err := p.checkRoom(); err != nil {
-		return err
+	for _, c := range p.commands() {
+		app.Commands = append(app.Commands, &cli.Command{
+			Name: c.name, SkipFlagParsing: true, HideHelp: true,
+			Action: func(ctx *cli.Context) error { return p.runCommand(c, ctx.Args().Slice()) },
+		})
 	}
-	words := set.Args()
-	if len(words) > 0 {
-		if c := p.find(words[0]); c != nil {
-			return p.runCommand(c, words[1:])
-		}
-	}
-	return p.main(words)
+	return app.Run(args)
 }
 
 // enter is userns.Enter for a run that signals end. In the outer process it returns the inner one's

@@ -11,6 +11,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/moby/go-archive/compression"
+
 	"ocibundle/tarx"
 )
 
@@ -65,50 +67,41 @@ func peek(r io.Reader) ([]byte, error) {
 	return head[:n], nil
 }
 
-// magicOf is what a compressed stream begins with, by format.
-var magicOf = [...]struct{ format, magic string }{
-	{"gzip", "\x1f\x8b\x08"}, {"bzip2", "BZh"}, {"xz", "\xfd7zXZ\x00"}, {"zstd", "\x28\xb5\x2f\xfd"},
-}
-
-// detect finds the compression in the first bytes of a stream: "gzip", "bzip2", "xz", "zstd", or "" for none.
-func detect(head []byte) string {
+// detect finds the compression in the first bytes of a stream.
+func detect(head []byte) compression.Compression {
 	// A tar may start with a name that looks like a compressed stream: bzip2's
 	// magic is "BZh".
 	if isTar(head) {
-		return ""
+		return compression.None
 	}
-	for _, m := range magicOf {
-		if strings.HasPrefix(string(head), m.magic) {
-			return m.format
-		}
-	}
-	// A frame that is to be skipped (RFC 8878, 3.1.2).
-	if len(head) >= 8 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18" {
-		return "zstd"
-	}
-	return ""
+	return compression.Detect(head)
 }
 
 // isTar recognizes all but the oldest tars.
 func isTar(head []byte) bool { return len(head) == headBytes && string(head[257:262]) == "ustar" }
 
 // decode undoes the compression of in.src. No program is run for it, whatever is in PATH. failed gives the error that reading ended with.
-func (in *Stream) decode(format string, failed func() error) (io.Reader, error) {
-	d := &decodeReader{in: in, format: format, failed: failed}
+func (in *Stream) decode(format compression.Compression, failed func() error) (io.Reader, error) {
+	d := &decodeReader{in: in, failed: failed}
 	in.head = nil
 	var err error
 	switch format {
-	case "gzip":
+	case compression.Gzip:
+		d.format = "gzip"
 		d.r, err = newGzipReader(bufio.NewReaderSize(in.src, 64<<10))
-	case "bzip2":
-		d.r = newBzip2Reader(in.src)
-	case "xz":
+	case compression.Bzip2:
+		d.format, d.r = "bzip2", newBzip2Reader(in.src)
+	case compression.Xz:
+		d.format = "xz"
 		d.r, err = newXzReader(bufio.NewReaderSize(in.src, 64<<10))
-	case "zstd":
+	case compression.Zstd:
+		d.format = "zstd"
 		z := &zstdReader{in: bufio.NewReaderSize(in.src, 64<<10)}
 		ahead := in.Close
 		in.Close = func() { z.close(); ahead() }
 		d.r = z
+	default:
+		return nil, fmt.Errorf("decode the stream: there is no decoder for format %d", format)
 	}
 	if err != nil {
 		return nil, d.error(err)

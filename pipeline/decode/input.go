@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 
+	"github.com/moby/go-archive/compression"
+
 	"ocibundle/tarx"
 )
 
@@ -58,7 +60,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	format := detect(head)
 	in.head = head
-	if f, ok := r.(*os.File); ok && format == "" {
+	if f, ok := r.(*os.File); ok && format == compression.None {
 		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
 			if at, err := f.Seek(0, io.SeekCurrent); err == nil && at == int64(len(head)) {
 				in.File = f
@@ -67,7 +69,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	in.src = &joinReader{head: head, r: raw}
 	var ahead *aheadReader
-	if format != "" {
+	if format != compression.None {
 		in.Feed = tarx.FeedReader
 		// The decoder takes a processor of its own, and should not wait for more.
 		ahead = newAheadReader(in.src)
@@ -75,7 +77,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	switch {
 	case o.SHA256 == "":
-	case o.LendHash && format == "":
+	case o.LendHash && format == compression.None:
 		in.Hash = sha256.New()
 	default:
 		in.digest = NewDigester(in.src, sha256.New())
