@@ -111,7 +111,9 @@ func (p *program) chooseIDs(o *options) (err error) {
 		}
 		o.config.IDs, err = p.enter(o.ids)
 	}
-	o.config.Spec.Host = host.Describe(o.config.IDs)
+	if err == nil {
+		o.config.Spec.Host, err = host.Describe(o.config.IDs)
+	}
 	return err
 }
 

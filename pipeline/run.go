@@ -84,7 +84,9 @@ func (c *Config) prepare() (*Result, error) {
 		// Every id may be kept, for none reaches the disk.
 		c.Extract.Mapping.UIDMaps, c.Extract.Mapping.GIDMaps = nil, nil
 	}
-	c.Spec.Host = host.Describe(c.IDs)
+	if c.Spec.Host, err = host.Describe(c.IDs); err != nil {
+		return nil, err
+	}
 	c.Spec.Host.Hostname = filepath.Base(res.Output)
 	if c.AbsoluteRoot {
 		c.Spec.RootPath = filepath.Join(res.Output, "rootfs")

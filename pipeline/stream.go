@@ -48,7 +48,9 @@ func (e *AccountsError) Unwrap() error { return e.Err }
 func Stream(ctx context.Context, c Source, w io.Writer) (_ *Result, err error) {
 	res := &Result{Output: "-", Warnings: c.IDs.Notes}
 	o := c.extraction()
-	c.Spec.Host = host.Describe(c.IDs)
+	if c.Spec.Host, err = host.Describe(c.IDs); err != nil {
+		return nil, err
+	}
 	if c.Image {
 		o.MaxEntries = 0 // it is for the entries of the layers, of which fewer are written
 	} else {

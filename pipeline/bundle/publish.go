@@ -32,6 +32,10 @@ func (s *Stage) Publish(ctx context.Context) (left *Stage, err error) {
 		return nil, fmt.Errorf("rename the bundle to %q: %w", d.dir, err)
 	}
 	if err := s.is(d.base); err != nil {
+		// Whatever it is has its name back; the stage will be removed.
+		if rerr := unix.Renameat2(fd, d.base, fd, s.Name, unix.RENAME_NOREPLACE); rerr != nil {
+			err = fmt.Errorf("%w; besides, it is called %q and cannot be renamed: %w", err, d.dir, rerr)
+		}
 		return nil, err
 	}
 	s.gone = true

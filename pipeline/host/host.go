@@ -11,35 +11,37 @@ import (
 	"ocibundle/specedit"
 )
 
-// Describe gathers what a default config depends on.
-func Describe(ids userns.State) specedit.Host {
+// Describe gathers what a default config depends on. An error is one of the disk or of this process's limits.
+func Describe(ids userns.State) (specedit.Host, error) {
 	h := specedit.Host{
 		CgroupV2: UnifiedCgroups(),
 		Rootless: ids.Rootless && !ids.Host.Empty(),
 		Mapping:  ids.Host,
 	}
-	nameFiles(&h)
 	if h.Rootless {
 		h.HardLimits = HardLimits()
 	}
-	return h
+	return h, nameFiles(&h)
 }
 
 // nameFiles finds the files that this host resolves names with, those that it has: hosts,
 // resolv.conf, and where that names a resolver on the loopback alone, which another
 // network namespace does not reach, the one that names its servers (systemd-resolved(8)).
-func nameFiles(h *specedit.Host) {
-	h.Hosts, h.ResolvConf = regular("/etc/hosts"), regular("/etc/resolv.conf")
-	if h.ResolvConf == "" {
-		return
+func nameFiles(h *specedit.Host) (err error) {
+	if h.Hosts, err = regular("/etc/hosts"); err != nil {
+		return err
+	}
+	if h.ResolvConf, err = regular("/etc/resolv.conf"); err != nil || h.ResolvConf == "" {
+		return err
 	}
 	h.Resolver = ReadResolver(h.ResolvConf)
 	if slices.ContainsFunc(h.Resolver.Servers, func(s string) bool { return !OnLoopback(s) }) {
-		return
+		return nil
 	}
-	if h.UpstreamResolvConf = regular("/run/systemd/resolve/resolv.conf"); h.UpstreamResolvConf != "" {
+	if h.UpstreamResolvConf, err = regular("/run/systemd/resolve/resolv.conf"); h.UpstreamResolvConf != "" {
 		h.Resolver = ReadResolver(h.UpstreamResolvConf)
 	}
+	return err
 }
 
 // OnLoopback tells whether a name server is on the loopback, where only its own network
@@ -51,7 +53,7 @@ func OnLoopback(server string) bool {
 
 // ReadResolver reads a resolv.conf; of one that is not there, or cannot be read, there is nothing.
 func ReadResolver(name string) specedit.Resolver {
-	if regular(name) == "" {
+	if file, _ := regular(name); file == "" {
 		return specedit.Resolver{}
 	}
 	text, err := os.ReadFile(name)
@@ -62,11 +64,15 @@ func ReadResolver(name string) specedit.Resolver {
 }
 
 // regular is name, if that is a regular file, which nobody waits for.
-func regular(name string) string {
-	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
-		return ""
+func regular(name string) (string, error) {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		if IsFault(err) {
+			return "", err
+		}
+		return "", nil
 	}
-	return name
+	return name, nil
 }
 
 // ParseResolver reads the text of a resolv.conf (resolv.conf(5)).
