@@ -8,14 +8,14 @@ exec >/dev/console 2>&1
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 cd / # where every user may be
 
-# try WHAT COMMAND...: COMMAND has to succeed.
+# try WHAT COMMAND...: COMMAND has to succeed. The line may come behind a login prompt, which has no end.
 try() {
     local what=$1 said
     shift
     if said=$("$@" 2>&1); then
-        echo "RESULT ok $what"
+        printf '\nRESULT ok %s\n' "$what"
     else
-        echo "RESULT FAILED $what"
+        printf '\nRESULT FAILED %s\n' "$what"
         printf '%s\n' "$said" | tail -n 50
     fi
 }
@@ -143,7 +143,6 @@ engines() {
 }
 
 second_boot() {
-    echo # as above
     try "unit, root: up again after the reboot" answers 7101
     try "unit, user: up again after the reboot" answers 7102
     try "unit, root: stopped" eval 'systemctl stop redis && [ "$(systemctl show -P Result redis)" = success ]'
