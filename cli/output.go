@@ -29,17 +29,20 @@ type outputError struct{ err error }
 func (e *outputError) Error() string { return fmt.Sprintf("write to standard output: %v", e.err) }
 func (e *outputError) Unwrap() error { return e.err }
 
-func newOutput(w io.Writer) *output {
-	o := &output{w: w}
-	if f, ok := w.(*os.File); ok && isClosed(f) {
-		o.err = &outputError{errors.New("it is closed")}
+func newOutput(w io.Writer) *output { return &output{w: w} }
+
+// checkOpen says that what is written would be nowhere.
+func (o *output) checkOpen() error {
+	if f, ok := o.w.(*os.File); ok && isClosed(f) {
+		return &outputError{errors.New("it is closed, or /dev/null opened for reading, too")}
 	}
-	return o
+	return nil
 }
 
 // isClosed says that f was closed when the program started: the Go runtime has then opened
 // /dev/null in its place, for reading and writing (checkfds in its os_unix.go). Who wants the
-// output thrown away opens it for writing, as a shell does.
+// output thrown away opens it for writing, as a shell does, but daemon(3) and Python's
+// subprocess.DEVNULL do as the runtime does. So only commands that are for their output ask.
 func isClosed(f *os.File) bool {
 	var st unix.Stat_t
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
@@ -93,8 +96,8 @@ func (o *output) printJSON(v any) error {
 // readyForStream refuses to write a tar stream to where nobody can read it. reader is a command
 // that would. A pipe is made larger, for fewer wake-ups.
 func (o *output) readyForStream(reader string) error {
-	if o.err != nil {
-		return o.err
+	if err := o.checkOpen(); err != nil {
+		return err
 	}
 	f, ok := o.w.(*os.File)
 	if !ok {

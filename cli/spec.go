@@ -29,6 +29,9 @@ func (p *program) spec(positional []string) error {
 			hint("a command for the container goes after --, as in: ocibundle spec -- %s", positional[0]).
 			hint("--template %s reads a config to start from", positional[0])
 	}
+	if err := p.stdout.checkOpen(); err != nil {
+		return err
+	}
 	f := &files{}
 	plan := specedit.Plan{Host: specedit.Host{CgroupV2: host.UnifiedCgroups()}}
 	if p.rec.is("rootless") {
