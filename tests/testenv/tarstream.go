@@ -146,7 +146,9 @@ func ParseTar(data []byte) (entries []ParsedEntry, err error) {
 		switch typ {
 		case tar.TypeXGlobalHeader, 'V', 'M':
 			continue
-		case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		case tar.TypeGNUSparse: // a file, whatever its name, as for GNU tar
+			typ = tar.TypeReg
+		case tar.TypeReg, tar.TypeCont:
 			typ = tar.TypeReg
 			if strings.HasSuffix(h.Name, "/") {
 				typ = tar.TypeDir
