@@ -36,7 +36,7 @@ complete -C $argv[2]
 	"zsh": `
 zmodload zsh/zpty
 zpty z zsh -f -i
-zpty -w z "PROMPT= RPROMPT= PS2=; unset zle_bracketed_paste; autoload -Uz compinit; compinit -u -D; source '$1'
+zpty -w z "PROMPT= RPROMPT= PS2= KEYTIMEOUT=1; unset zle_bracketed_paste; autoload -Uz compinit; compinit -u -d '${1:h}/dump'; source '$1'
 compadd () { local -a hits; builtin compadd -A hits \"\$@\"; print -rl -- '' @\$^hits@; builtin compadd \"\$@\" }
 finish () { print -r FINI''SHED }; zle -N finish; bindkey '^X' finish; bindkey '^I' complete-word; LISTMAX=10000
 print -r REA''DY"
