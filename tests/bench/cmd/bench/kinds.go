@@ -126,7 +126,7 @@ func (h *harness) runLinear(c kase) (*result, error) {
 			logf("  %d entries: %v", s.entries, perEntry)
 		}
 		// With many directories GNU tar's time is quadratic: a million entries would take it an hour.
-		if n := len(r.perEntry); n > 0 && n < len(linearSizes)-1 && perEntry[gnuTar] > 3*r.perEntry[n-1][gnuTar] {
+		if n := len(r.perEntry); n > 0 && n < len(linearSizes)-1 && perEntry[gnuTar] > 3*r.perEntry[n-1][gnuTar]/2 {
 			tools = slices.DeleteFunc(tools, func(t string) bool { return t == gnuTar })
 			r.note("GNU tar is left out beyond %d entries, where it takes %.0f times as long for each as with %d", s.entries,
 				perEntry[gnuTar].Seconds()/r.perEntry[n-1][gnuTar].Seconds(), linearSizes[n-1].entries)
