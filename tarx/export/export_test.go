@@ -488,6 +488,7 @@ func TestExportRootless(t *testing.T) {
 // Whoever controls the tree puts links where directories and files were, while it is being
 // exported.
 func TestExportRace(t *testing.T) {
+	testenv.Long(t)
 	dir := t.TempDir()
 	const secret = "of the host"
 	testenv.Must(t, os.MkdirAll(filepath.Join(dir, "outside"), 0o755))

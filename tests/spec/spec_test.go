@@ -266,6 +266,9 @@ func TestFlags(t *testing.T) {
 		name string
 		args []string
 	}{{"root", []string{"--template", "runc"}}, {"rootless", []string{"--template", "runc", "--rootless"}}} {
+		if testenv.Unit() && form.name == "rootless" {
+			continue // as long again
+		}
 		plain := good(t, dir, "", append([]string{"spec"}, form.args...)...)
 		// The table is for hosts without a cgroup namespace in that config.
 		if strings.Contains(plain, `"cgroup"
