@@ -190,7 +190,7 @@ func (d *Doc) injectLinux(l *specs.Linux, nodes map[string]*cdispecs.DeviceNode)
 
 // ownDevices gives the nodes of CDI devices that have no owner to the user of the process, whom a
 // later edit may have changed.
-func (d *Doc) ownDevices() error {
+func (d *Doc) ownDevices() {
 	for _, dev := range d.Elements("linux", "devices") {
 		if at, _ := dev.Member("path").Str(); !slices.Contains(d.unowned, at) {
 			continue
@@ -201,7 +201,6 @@ func (d *Doc) ownDevices() error {
 			}
 		}
 	}
-	return nil
 }
 
 // noCDI says that there is no device of a name, what there is, and what could not be looked at.

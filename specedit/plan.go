@@ -98,9 +98,7 @@ func (p *Plan) doc(users UserLookup) (*Doc, error) {
 	if err := d.checkUser(); err != nil {
 		return nil, err
 	}
-	if err := d.ownDevices(); err != nil {
-		return nil, err
-	}
+	d.ownDevices()
 	if err := d.resolv(p.Resolv, p.docker()); err != nil {
 		return nil, Blame("", err)
 	}

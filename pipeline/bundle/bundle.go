@@ -112,7 +112,7 @@ func ReadConfig(dir *os.File) ([]byte, error) {
 type contents struct {
 	rootfs *os.File // opened with O_PATH
 	config []byte
-	// bare says that there is a rootfs, and nothing else but an empty config.json: a bundle of which a
+	// bare says that there is a rootfs, and beside it nothing or an empty config.json: a bundle of which a
 	// plain rm -rf has left what it could not remove, or a power loss what was on disk.
 	bare bool
 }

@@ -27,7 +27,7 @@ type Error struct {
 	Dir  string
 	// Detail is what keeps it from being a bundle, or the mount point.
 	Detail string
-	// Bare says that the directory holds a rootfs, and nothing else but an empty config.json.
+	// Bare says that the directory holds a rootfs, and beside it nothing or an empty config.json.
 	Bare bool
 	// PID is the process that has it as its root.
 	PID int

@@ -31,7 +31,9 @@ func (k *checker) checkNames() {
 	if !known {
 		return
 	}
-	ours, own := host.ParseResolver(text).Servers, host.ReadResolver("/etc/resolv.conf").Servers
+	theirs, err := host.ReadResolver("/etc/resolv.conf")
+	k.view.note("the host's /etc/resolv.conf", err)
+	ours, own := host.ParseResolver(text).Servers, theirs.Servers
 	switch {
 	case len(own) == 0:
 	case len(ours) == 0:

@@ -31,15 +31,13 @@ func nameFiles(h *specedit.Host) (err error) {
 	if h.Hosts, err = regular("/etc/hosts"); err != nil {
 		return err
 	}
-	if h.ResolvConf, err = regular("/etc/resolv.conf"); err != nil || h.ResolvConf == "" {
+	if h.ResolvConf, h.Resolver, err = resolver("/etc/resolv.conf"); err != nil || h.ResolvConf == "" ||
+		slices.ContainsFunc(h.Resolver.Servers, func(s string) bool { return !OnLoopback(s) }) {
 		return err
 	}
-	h.Resolver = ReadResolver(h.ResolvConf)
-	if slices.ContainsFunc(h.Resolver.Servers, func(s string) bool { return !OnLoopback(s) }) {
-		return nil
-	}
-	if h.UpstreamResolvConf, err = regular("/run/systemd/resolve/resolv.conf"); h.UpstreamResolvConf != "" {
-		h.Resolver = ReadResolver(h.UpstreamResolvConf)
+	upstream, servers, err := resolver("/run/systemd/resolve/resolv.conf")
+	if upstream != "" {
+		h.UpstreamResolvConf, h.Resolver = upstream, servers
 	}
 	return err
 }
@@ -51,16 +49,23 @@ func OnLoopback(server string) bool {
 	return err == nil && address.IsLoopback()
 }
 
-// ReadResolver reads a resolv.conf; of one that is not there, or cannot be read, there is nothing.
-func ReadResolver(name string) specedit.Resolver {
-	if file, _ := regular(name); file == "" {
-		return specedit.Resolver{}
+// ReadResolver reads a resolv.conf; of one that is not there, or cannot be read, there is nothing. An error is one of the
+// disk or of this process's limits.
+func ReadResolver(name string) (specedit.Resolver, error) {
+	_, r, err := resolver(name)
+	return r, err
+}
+
+// resolver is name, if that is a regular file, and what it says.
+func resolver(name string) (file string, r specedit.Resolver, err error) {
+	if file, err = regular(name); file == "" {
+		return "", r, err
 	}
 	text, err := os.ReadFile(name)
-	if err != nil {
-		return specedit.Resolver{}
+	if err != nil && !IsFault(err) {
+		err = nil
 	}
-	return ParseResolver(text)
+	return file, ParseResolver(text), err
 }
 
 // regular is name, if that is a regular file, which nobody waits for.

@@ -234,7 +234,7 @@ func TestRemoveAllImmutable(t *testing.T) {
 	defer f.Close()
 	const immutable = 0x10 // FS_IMMUTABLE_FL
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
-		if os.Getenv("OCIBUNDLE_TEST") == "unit" {
+		if testenv.Unit() {
 			t.Skip("needs immutable files:", err)
 		}
 		t.Fatal("needs a filesystem with immutable files, such as ext4: set TMPDIR to one:", err)
