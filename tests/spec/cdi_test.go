@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -45,15 +44,10 @@ func TestCDIAsRoot(t *testing.T) {
 		{"read:/usr/lib/vendor/file", "the vendor's"}, {"write:/usr/lib/vendor/x", "read-only file system"},
 	}}
 	bundle := filepath.Join(testenv.Dir(t), "b")
-	cmd := exec.CommandContext(t.Context(), testenv.Binary(t), c.args(bundle)...)
-	cmd.Stdin = bytes.NewReader(probeStream(t))
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	out := c.make(t, exec.CommandContext(t.Context(), testenv.Binary(t), c.args(bundle)...))
 	for _, want := range []string{"device " + node + " of the host is given to the container", filepath.Join(dir, "lib") + " of the host is bound to /usr/lib/vendor",
 		"the hook createRuntime runs on the host: /bin/sh -c cat >" + told} {
-		if !strings.Contains(string(out), "ocibundle: "+want+"\n") {
+		if !strings.Contains(out, "ocibundle: "+want+"\n") {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
@@ -91,10 +85,8 @@ func TestCDIAsUser(t *testing.T) {
 		{"env:GPU", "0"}, {"device:/dev/gpu0", "c 1:5"}, {"open:/dev/gpu0", "opened"}, {"read:/usr/lib/vendor/file", "the vendor's"},
 	}}
 	bundle := filepath.Join(u.Home, "b")
-	cmd := u.Command(t.Context(), testenv.Binary(t), c.args(bundle)...)
-	cmd.Stdin = bytes.NewReader(probeStream(t))
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("%v\n%s", err, out)
+	if out := c.make(t, u.Command(t.Context(), testenv.Binary(t), c.args(bundle)...)); out != "" {
+		t.Fatal(out)
 	}
 	id, state := testenv.Name(), filepath.Join(u.Home, "runc")
 	t.Cleanup(func() { _ = u.Command(context.Background(), runc, "--root", state, "delete", "--force", id).Run() })

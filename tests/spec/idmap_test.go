@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,10 +25,8 @@ func TestIDMap(t *testing.T) {
 		{"write:/data/new", "written"}, {"write:/plain/other", "permission denied"},
 	}}
 	bundle := filepath.Join(testenv.Dir(t), "b")
-	cmd := exec.CommandContext(t.Context(), testenv.Binary(t), c.args(bundle)...)
-	cmd.Stdin = bytes.NewReader(probeStream(t))
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("%v\n%s", err, out)
+	if out := c.make(t, exec.CommandContext(t.Context(), testenv.Binary(t), c.args(bundle)...)); out != "" {
+		t.Fatal(out)
 	}
 	line := runtimes[1].line(bundle, testenv.Name(), t.TempDir())
 	out, err := exec.CommandContext(t.Context(), line[0], line[1:]...).CombinedOutput()

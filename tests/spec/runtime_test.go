@@ -109,6 +109,17 @@ func (c container) args(bundle string) []string {
 	return args
 }
 
+// make has cmd, the program with c's arguments, make the bundle, and returns what it says.
+func (c container) make(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	cmd.Stdin = bytes.NewReader(probeStream(t))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
 func (c container) check(t *testing.T, output string) {
 	t.Helper()
 	answers := map[string]string{}
