@@ -23,6 +23,8 @@ type Stream struct {
 	Out    io.Reader // decoded and limited
 	Feed   tarx.Feed // what makes out
 	head   []byte    // the first bytes of Out
+	// Compressed says that Out decodes it.
+	Compressed bool
 	// File is the regular file that Out reads from its start on, as it is; nil for others.
 	File  *os.File
 	Close func()
@@ -69,7 +71,7 @@ func New(r io.Reader, o Options) (*Stream, error) {
 	}
 	in.src = &joinReader{head: head, r: raw}
 	var ahead *aheadReader
-	if format != compression.None {
+	if in.Compressed = format != compression.None; in.Compressed {
 		in.Feed = tarx.FeedReader
 		// The decoder takes a processor of its own, and should not wait for more.
 		ahead = newAheadReader(in.src)

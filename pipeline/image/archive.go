@@ -28,7 +28,8 @@ const (
 // comes last in the stream.
 type Archive struct {
 	f       io.ReaderAt
-	spooled *os.File               // the same, where it is ours
+	spooled *os.File // the same, where it is ours
+	temp    func() (*os.File, error)
 	members map[string]tarx.Member // by cleaned name, directories left out
 	names   int
 	dir     bool // it has the form of skopeo's dir:
@@ -54,7 +55,7 @@ func Spool(ctx context.Context, r io.Reader, f *os.File) (*Archive, error) {
 // temp makes. Where it stays, somebody may change it: what is read twice is verified twice.
 func Open(ctx context.Context, in *decode.Stream, inPlace bool, temp func() (*os.File, error)) (*Archive, error) {
 	if inPlace && in.File != nil {
-		a := &Archive{f: in.File, members: make(map[string]tarx.Member)}
+		a := &Archive{f: in.File, temp: temp, members: make(map[string]tarx.Member)}
 		if err := tarx.List(ctx, in.Out, a.add); err != nil {
 			return nil, err
 		}
@@ -64,7 +65,11 @@ func Open(ctx context.Context, in *decode.Stream, inPlace bool, temp func() (*os
 	if err != nil {
 		return nil, err
 	}
-	return Spool(ctx, in.Out, f)
+	a, err := Spool(ctx, in.Out, f)
+	if err == nil {
+		a.temp = temp
+	}
+	return a, err
 }
 
 // TempFile makes a file without a name in the directory for temporary ones.

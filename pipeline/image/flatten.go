@@ -20,13 +20,12 @@ func (a *Archive) Flatten(ctx context.Context, img *Opened, maxEntries, maxBytes
 	f := flatten.New(maxEntries)
 	left := maxBytes
 	for i, l := range img.LayerBlobs {
-		first := f.Whiteouts
+		names := func(r io.Reader) error { return f.Layer(ctx, r) }
+		var err error
 		if i == 0 {
-			first = f.Layer
-		}
-		err := a.verifyLayer(l, maxBytes, &left, func(r io.Reader) error { return first(ctx, r) })
-		if err == nil && i > 0 {
-			err = a.rereadLayer(l, 0, nil, func(r io.Reader) error { return f.Layer(ctx, r) })
+			err = a.verifyLayer(l, maxBytes, &left, nil, names)
+		} else {
+			err = a.readTwice(l, maxBytes, &left, nil, func(r io.Reader) error { return f.Whiteouts(ctx, r) }, names)
 		}
 		if err != nil {
 			return nil, img.LayerError(i, err)

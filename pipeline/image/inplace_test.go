@@ -9,10 +9,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"ocibundle/tarx"
 	"ocibundle/tarx/extract"
@@ -66,12 +68,59 @@ func TestInPlaceChanged(t *testing.T) {
 		}
 		defer x.Close()
 		a := &Archive{f: &changing{good, c.then}}
-		err = a.ExtractLayer(t.Context(), x, l, false, 0, nil)
-		if _, got := errors.AsType[*BlobDigestError](err); got != c.want || !c.want && err != nil {
+		err = a.ExtractLayer(t.Context(), x, l, false, 0, new(int64))
+		if isA[*BlobDigestError](err) != c.want || !c.want && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		a.Free(l.Member) // nothing of a file that is not ours
 	}
+}
+
+// What a compressed layer decodes to is kept for the second reading: nobody can change it then. Where there is no room to
+// keep it, the layer is decoded and verified again.
+func TestDecodedOnce(t *testing.T) {
+	good := oneFile(t, "good")
+	sum := sha256.Sum256(good)
+	now, then := packed(t, good), packed(t, oneFile(t, "evil"))
+	size := max(len(now), len(then))
+	now, then = append(now, make([]byte, size-len(now))...), append(then, make([]byte, size-len(then))...) // zeros are padding
+	l := Layer{Member: tarx.Member{Size: int64(size)}, DiffID: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}}
+	open := func(name string, flags int) func() (*os.File, error) {
+		return func() (*os.File, error) { return os.OpenFile(name, flags, 0) }
+	}
+	for name, c := range map[string]struct {
+		temp func() (*os.File, error)
+		want func(error) bool
+	}{
+		"room":      {TempFile, func(err error) bool { return err == nil }},
+		"full disk": {open("/dev/full", os.O_RDWR), func(err error) bool { return isA[*BlobDigestError](err) }},
+		"no inode":  {func() (*os.File, error) { return nil, unix.ENOSPC }, func(err error) bool { return isA[*BlobDigestError](err) }},
+		"broken":    {open("/dev/null", os.O_RDONLY), func(err error) bool { return isA[*spoolError](err) }},
+	} {
+		dir := t.TempDir()
+		root, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		x, err := extract.New(root, tarx.Options{Owner: tarx.OwnerRootless})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		err = (&Archive{f: &changing{now, then}, temp: c.temp}).ExtractLayer(t.Context(), x, l, false, 0, new(int64))
+		if !c.want(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if b, rerr := os.ReadFile(filepath.Join(dir, "f")); err == nil && (rerr != nil || string(b) != "good") {
+			t.Errorf("%s: the file has %q, %v", name, b, rerr)
+		}
+	}
+}
+
+func isA[E error](err error) bool {
+	_, is := errors.AsType[E](err)
+	return is
 }
 
 // The limit of what is read holds for both readings.
@@ -93,8 +142,9 @@ func TestInPlaceLimit(t *testing.T) {
 	}
 	defer x.Close()
 	left := int64(len(good))
-	err = (&Archive{f: &changing{now, then}}).ExtractLayer(t.Context(), x, l, false, left, &left)
-	if _, ok := errors.AsType[*tarx.LimitError](err); !ok {
+	full := func() (*os.File, error) { return nil, unix.ENOSPC } // so that it is decoded twice
+	err = (&Archive{f: &changing{now, then}, temp: full}).ExtractLayer(t.Context(), x, l, false, left, &left)
+	if !isA[*tarx.LimitError](err) {
 		t.Errorf("a megabyte where %d bytes are allowed: %v", len(good), err)
 	}
 }

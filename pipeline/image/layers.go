@@ -18,18 +18,26 @@ import (
 // takes away what it hides; the lowest layer hides nothing, and is made in the
 // same reading.
 func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
-	first := x.Whiteouts
+	make := func(r io.Reader) error { return x.Layer(ctx, r) }
 	if lowest {
-		first = x.Layer
+		return a.verifyLayer(l, limit, left, nil, make)
 	}
-	var again int64 // what the second reading may have, too
-	if limit > 0 {
-		again = *left
-	}
-	if err := a.verifyLayer(l, limit, left, func(r io.Reader) error { return first(ctx, r) }); err != nil || lowest {
+	decoded := &decodedLayer{temp: a.temp}
+	defer decoded.Close()
+	return a.readTwice(l, limit, left, decoded, func(r io.Reader) error { return x.Whiteouts(ctx, r) }, make)
+}
+
+// readTwice has first read a layer and verifies it, and then has second read it. What it decodes to is kept in decoded
+// meanwhile, if that is not nil.
+func (a *Archive) readTwice(l Layer, limit int64, left *int64, decoded *decodedLayer, first, second func(io.Reader) error) error {
+	again := *left // what the second reading may have, too
+	if err := a.verifyLayer(l, limit, left, decoded, first); err != nil {
 		return err
 	}
-	return a.rereadLayer(l, limit, &again, func(r io.Reader) error { return x.Layer(ctx, r) })
+	if decoded.whole() {
+		return second(decoded.reader())
+	}
+	return a.rereadLayer(l, limit, &again, second)
 }
 
 // rereadLayer has f read a layer that has been verified. Where somebody may have changed it since, it is verified again:
@@ -37,7 +45,7 @@ func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Laye
 func (a *Archive) rereadLayer(l Layer, limit int64, left *int64, f func(io.Reader) error) error {
 	if a.spooled == nil {
 		l.digest = v1.Hash{}
-		return a.verifyLayer(l, limit, left, f)
+		return a.verifyLayer(l, limit, left, nil, f)
 	}
 	in, err := decode.New(a.open(l.Member), decode.Options{})
 	if err != nil {
@@ -56,8 +64,9 @@ func (img *Opened) LayerError(i int, err error) error {
 	return err
 }
 
-// verifyLayer has f read a layer and compares its digests with those announced.
-func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, f func(io.Reader) error) error {
+// verifyLayer has f read a layer and compares its digests with those announced. If it is compressed, decoded, if not nil,
+// gets what it decodes to.
+func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, decoded *decodedLayer, f func(io.Reader) error) error {
 	var raw *decode.Digester
 	var src io.Reader = a.open(l.Member)
 	if l.digest.Hex != "" && l.digest != l.DiffID {
@@ -76,6 +85,9 @@ func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, f func(io.Reade
 	h, err := v1.Hasher(l.DiffID.Algorithm)
 	if err != nil {
 		return err
+	}
+	if decoded != nil && in.Compressed {
+		decoded.Hash, h = h, decoded
 	}
 	diff := decode.NewDigester(in.Out, h)
 	var out io.Reader = diff
@@ -98,7 +110,10 @@ func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, f func(io.Reade
 			return err
 		}
 	}
-	return compare(l.DiffID, diff.Sum())
+	if err := compare(l.DiffID, diff.Sum()); err != nil {
+		return err
+	}
+	return decoded.failed()
 }
 
 // blameBlob tells a broken archive from a broken layer: err is what a layer

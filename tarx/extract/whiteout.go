@@ -24,10 +24,9 @@ import (
 // and nothing else, so whatever is found may go. The second one,
 // [Extractor.Layer], makes the other entries. The way to do with one reading is
 // to remember every name of the layer, and then memory grows with it; docker
-// does that. The price is that a layer is decoded twice, but the lowest layer,
-// mostly the largest, has nothing to take away and needs the second reading
-// only, and the first has another use: the caller can verify digests with it,
-// before anything of the layer is made.
+// does that. The lowest layer, mostly the largest, has nothing to take away and
+// needs the second reading only, and the first has another use: the caller can
+// verify digests with it, before anything of the layer is made.
 //
 // Symlinks on the way to what a whiteout hides are followed, as Docker does it, below
 // the root. But a directory that hides all it had is never one that a symlink leads
