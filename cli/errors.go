@@ -69,6 +69,9 @@ func (e *hintedError) Unwrap() error { return e.error }
 // signalError is the end by a signal.
 type signalError struct{ sig syscall.Signal }
 
+// Signal is for [userns.Enter].
+func (e *signalError) Signal() syscall.Signal { return e.sig }
+
 func (e *signalError) Error() string { return "ended by signal: " + e.sig.String() }
 
 // quiet says that nothing is said of it: who reads no more has seen enough.

@@ -330,6 +330,11 @@ func TestEnterSignals(t *testing.T) {
 	if code := exitCode(cmd.Wait()); code != 5 {
 		t.Errorf("nohup: status %d, want 5", code)
 	}
+	// A signal that came before Enter.
+	early := newWorld(t, "", "").command("early", Request{Mode: ModeSelf}, "")
+	if code := exitCode(early.Run()); code != 128+1 {
+		t.Errorf("a SIGHUP before: status %d, want 129", code)
+	}
 }
 
 // A signal that comes while the ids are mapped ends it all. A terminal's reaches the helper too.

@@ -153,7 +153,7 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals chan os.Signal, forwarded 
 			// The caller's context often ends by the very signal that is forwarded here. After Stop none is under way.
 			signal.Stop(signals)
 			if len(signals) == 0 {
-				cmd.Process.Signal(syscall.SIGTERM)
+				cmd.Process.Signal(signalOf(context.Cause(ctx)))
 			}
 			signal.Notify(signals, forwarded...)
 		case err := <-ended:
@@ -167,6 +167,15 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals chan os.Signal, forwarded 
 			return &Exited{Code: status.ExitStatus()}
 		}
 	}
+}
+
+// signalOf is the signal that err, the end of a context, tells of: one that came before they were forwarded.
+func signalOf(err error) syscall.Signal {
+	var s interface{ Signal() syscall.Signal }
+	if errors.As(err, &s) {
+		return s.Signal()
+	}
+	return syscall.SIGTERM
 }
 
 // writeMaps gives the namespace of pid its ids. A map of one line, the caller's own, needs no helper; setgroups(2) has

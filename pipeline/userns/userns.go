@@ -158,12 +158,14 @@ func (e *Error) Error() string {
 // (/proc/self/exe with the same arguments) inside one.
 //
 // In the outer process it then returns *Exited once the inner one has ended; only the caller exits. Meanwhile signals are
-// forwarded, and a ctx that ends without one terminates the inner process (SIGTERM). If the outer process dies, the
-// kernel kills the inner one. In the inner process, and where no namespace is needed, it returns the State.
+// forwarded, and a ctx that ends without one ends the inner process: with the signal that its cause's method Signal tells
+// of, if it has one, or else with SIGTERM. If the outer process dies, the kernel kills the inner one. In the inner
+// process, and where no namespace is needed, it returns the State.
 //
 // It must be called before stdin or any file that the user named is opened, with nothing else running: the inner process
 // does everything again from the start. What needs the caller's own namespace comes before it too: a container of the
-// caller's runs in a namespace beside the inner process's, which may not read its /proc/PID/root. Errors are an *Error where the caller can do something about it.
+// caller's runs in a namespace beside the inner process's, which may not read its /proc/PID/root. Errors are an *Error
+// where the caller can do something about it.
 func Enter(ctx context.Context, r Request) (State, error) {
 	if inner != nil {
 		signal.Stop(quit)

@@ -52,6 +52,12 @@ func TestMain(m *testing.M) {
 	os.Exit(standIn(role))
 }
 
+// cameEarly is a signal that came before Enter.
+type cameEarly struct{}
+
+func (cameEarly) Error() string          { return "hung up" }
+func (cameEarly) Signal() syscall.Signal { return syscall.SIGHUP }
+
 func standIn(role string) int {
 	if rule, ok := strings.CutPrefix(role, "seccomp:"); ok {
 		return underFilter(rule)
@@ -69,6 +75,11 @@ func standIn(role string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if role == "early" && inner == nil {
+		early, end := context.WithCancelCause(ctx)
+		end(cameEarly{})
+		ctx = early
+	}
 	s, err := Enter(ctx, r)
 	if e, ok := errors.AsType[*Exited](err); ok {
 		return e.Code
@@ -88,7 +99,7 @@ func standIn(role string) int {
 	case "killed":
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
-	case "wait":
+	case "wait", "early":
 		fmt.Println("ready")
 		<-ctx.Done()
 		fmt.Println("cancelled")
