@@ -183,7 +183,7 @@ func TestRemoveAllRace(t *testing.T) {
 	testenv.Must(t, os.MkdirAll(filepath.Join(dir, "outside"), 0o755))
 	testenv.Must(t, os.WriteFile(filepath.Join(dir, "outside/keep"), nil, 0o644))
 	fd := testenv.OpenDir(t, dir)
-	for range 30 {
+	for range testenv.Rounds(30) {
 		for i := range 20 {
 			d := filepath.Join(dir, "x", fmt.Sprint(i), "d")
 			testenv.Must(t, os.MkdirAll(d, 0o755))
@@ -286,7 +286,7 @@ func TestRemoveAllShared(t *testing.T) {
 	shared(t)
 	dir := t.TempDir()
 	fd := testenv.OpenDir(t, dir)
-	for range 5 {
+	for range testenv.Rounds(5) {
 		growTree(t, filepath.Join(dir, "x"), 9)
 		testenv.Must(t, All(fd, "x"))
 		testenv.Gone(t, filepath.Join(dir, "x"))

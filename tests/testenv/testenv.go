@@ -52,6 +52,15 @@ func Long(t testing.TB) {
 	}
 }
 
+// Rounds is how often a test tries what comes about at random: n times, or where only unit tests
+// were asked for, a tenth of that.
+func Rounds(n int) int {
+	if Unit() {
+		return max(1, n/10)
+	}
+	return n
+}
+
 // NeedRoot ends the test unless it runs as root.
 func NeedRoot(t testing.TB) {
 	t.Helper()
