@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -76,14 +75,8 @@ func (c *Config) extractImage(ctx context.Context, in *decode.Stream, st *bundle
 		return err
 	}
 	defer x.Close()
-	left := c.MaxBytes
-	for i, l := range img.LayerBlobs {
-		if err := a.ExtractLayer(ctx, x, l, i == 0, c.MaxBytes, &left); err != nil {
-			return img.LayerError(i, err)
-		}
-		if !slices.ContainsFunc(img.LayerBlobs[i+1:], func(n image.Layer) bool { return n.Member.Offset == l.Member.Offset }) {
-			a.Free(l.Member)
-		}
+	if err := a.Extract(ctx, x, img, c.MaxBytes); err != nil {
+		return err
 	}
 	res.Report, err = x.Finish(ctx)
 	return err

@@ -77,9 +77,14 @@ func (d *Digester) Read(p []byte) (int, error) {
 
 func (d *Digester) stop() { d.once.Do(func() { close(d.work) }) }
 
-// Sum waits for the hash of all that was read.
-func (d *Digester) Sum() string {
+// Close waits until all that was read is hashed. Nothing may be read any more.
+func (d *Digester) Close() {
 	d.stop()
 	<-d.done
+}
+
+// Sum is the hash of all that was read.
+func (d *Digester) Sum() string {
+	d.Close()
 	return hex.EncodeToString(d.h.Sum(nil))
 }

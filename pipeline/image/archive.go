@@ -9,8 +9,6 @@ import (
 	"path"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"ocibundle/pipeline/decode"
 	"ocibundle/tarx"
 	"ocibundle/tarx/handle"
@@ -184,10 +182,9 @@ func (a *Archive) open(m tarx.Member) *io.SectionReader {
 	return io.NewSectionReader(a.f, m.Offset, m.Size)
 }
 
-// Free gives the disk the space of a member of a copy back: best effort.
-func (a *Archive) Free(m tarx.Member) {
-	if a.spooled == nil {
-		return
+// free gives the disk the space of a member of a copy back: best effort.
+func (a *Archive) free(m tarx.Member) {
+	if a.spooled != nil {
+		free(a.spooled, m.Offset, m.Size)
 	}
-	unix.Fallocate(int(a.spooled.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, m.Offset, m.Size)
 }

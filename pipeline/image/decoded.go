@@ -52,7 +52,33 @@ func noRoom(err error) bool {
 // whole says that what was decoded is there to be read.
 func (d *decodedLayer) whole() bool { return d != nil && d.f != nil && d.err == nil }
 
-func (d *decodedLayer) reader() io.Reader { return io.NewSectionReader(d.f, 0, d.size) }
+func (d *decodedLayer) reader() *io.SectionReader { return io.NewSectionReader(d.f, 0, d.size) }
+
+// lastReader gives the disk the space back as it reads: what it reads is on its way to the tree.
+func (d *decodedLayer) lastReader() io.Reader { return &freeingReader{r: d.reader(), f: d.f} }
+
+type freeingReader struct {
+	r         *io.SectionReader
+	f         *os.File
+	at, freed int64
+}
+
+const freedAtOnce = 4 << 20
+
+func (r *freeingReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.at += int64(n)
+	if r.at-r.freed >= freedAtOnce {
+		free(r.f, r.freed, r.at-r.freed)
+		r.freed = r.at
+	}
+	return n, err
+}
+
+// free gives the disk the space of a part of a file back: best effort.
+func free(f *os.File, off, size int64) {
+	unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+}
 
 // failed is why it could not be kept, unless it is for want of room.
 func (d *decodedLayer) failed() error {

@@ -28,7 +28,7 @@ func (a *Archive) Flatten(ctx context.Context, img *Opened, maxEntries, maxBytes
 			err = a.readTwice(l, maxBytes, &left, nil, func(r io.Reader) error { return f.Whiteouts(ctx, r) }, names)
 		}
 		if err != nil {
-			return nil, img.LayerError(i, err)
+			return nil, img.layerError(i, err)
 		}
 	}
 	f.Resolve()
@@ -58,7 +58,7 @@ func (a *Archive) writeLayers(ctx context.Context, img *Opened, f *flatten.Flatt
 	}
 	for i, l := range img.LayerBlobs {
 		if err := a.rereadLayer(l, 0, nil, func(r io.Reader) error { return f.Write(ctx, r, out) }); err != nil {
-			return img.LayerError(i, err)
+			return img.layerError(i, err)
 		}
 	}
 	if err := f.End(out); err != nil {

@@ -88,7 +88,7 @@ func TestSpool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Free(one)
+	a.free(one)
 	two, err := a.find("b")
 	if err != nil {
 		t.Fatal(err)

@@ -68,11 +68,11 @@ func TestInPlaceChanged(t *testing.T) {
 		}
 		defer x.Close()
 		a := &Archive{f: &changing{good, c.then}}
-		err = a.ExtractLayer(t.Context(), x, l, false, 0, new(int64))
+		err = a.extractLayer(t.Context(), x, l, false, 0, new(int64))
 		if isA[*BlobDigestError](err) != c.want || !c.want && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		a.Free(l.Member) // nothing of a file that is not ours
+		a.free(l.Member) // nothing of a file that is not ours
 	}
 }
 
@@ -108,7 +108,7 @@ func TestDecodedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer x.Close()
-		err = (&Archive{f: &changing{now, then}, temp: c.temp}).ExtractLayer(t.Context(), x, l, false, 0, new(int64))
+		err = (&Archive{f: &changing{now, then}, temp: c.temp}).extractLayer(t.Context(), x, l, false, 0, new(int64))
 		if !c.want(err) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -143,7 +143,7 @@ func TestInPlaceLimit(t *testing.T) {
 	defer x.Close()
 	left := int64(len(good))
 	full := func() (*os.File, error) { return nil, unix.ENOSPC } // so that it is decoded twice
-	err = (&Archive{f: &changing{now, then}, temp: full}).ExtractLayer(t.Context(), x, l, false, left, &left)
+	err = (&Archive{f: &changing{now, then}, temp: full}).extractLayer(t.Context(), x, l, false, left, &left)
 	if !isA[*tarx.LimitError](err) {
 		t.Errorf("a megabyte where %d bytes are allowed: %v", len(good), err)
 	}

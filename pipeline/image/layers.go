@@ -14,10 +14,10 @@ import (
 	"ocibundle/tarx/extract"
 )
 
-// ExtractLayer puts one layer onto the tree. The first reading verifies it, and
+// extractLayer puts one layer onto the tree. The first reading verifies it, and
 // takes away what it hides; the lowest layer hides nothing, and is made in the
 // same reading.
-func (a *Archive) ExtractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
+func (a *Archive) extractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
 	make := func(r io.Reader) error { return x.Layer(ctx, r) }
 	if lowest {
 		return a.verifyLayer(l, limit, left, nil, make)
@@ -35,7 +35,7 @@ func (a *Archive) readTwice(l Layer, limit int64, left *int64, decoded *decodedL
 		return err
 	}
 	if decoded.whole() {
-		return second(decoded.reader())
+		return second(decoded.lastReader())
 	}
 	return a.rereadLayer(l, limit, &again, second)
 }
@@ -55,8 +55,8 @@ func (a *Archive) rereadLayer(l Layer, limit int64, left *int64, f func(io.Reade
 	return in.Explain(f(in.Out))
 }
 
-// LayerError says which layer an error is about, unless it is of the disk.
-func (img *Opened) LayerError(i int, err error) error {
+// layerError says which layer an error is about, unless it is of the disk.
+func (img *Opened) layerError(i int, err error) error {
 	if errors.Is(err, tarx.ErrMalformed) || errors.Is(err, tarx.ErrRefused) {
 		part := fmt.Sprintf("layer %d of %d (%s)", i+1, len(img.LayerBlobs), img.LayerBlobs[i].DiffID)
 		return &Error{Part: part, Err: err}
@@ -90,6 +90,7 @@ func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, decoded *decode
 		decoded.Hash, h = h, decoded
 	}
 	diff := decode.NewDigester(in.Out, h)
+	defer diff.Close()
 	var out io.Reader = diff
 	var limited *decode.LimitReader
 	if limit > 0 {
