@@ -25,10 +25,11 @@ func Run(version string, args []string, stdout, stderr io.Writer) int {
 
 // program is one run: its streams and its command line.
 type program struct {
-	release string
-	stdout  *output
-	stderr  io.Writer
-	signals *signals
+	release    string
+	stdout     *output
+	stderr     io.Writer
+	signals    *signals
+	fewThreads bool // others may take those that a run needs
 
 	rec     record
 	args    []string // behind "--"
@@ -72,6 +73,9 @@ func (p *program) enter(r userns.Request) (userns.State, error) {
 	if err != nil {
 		return ids, err
 	}
+	if p.fewThreads {
+		host.TakeThreads()
+	}
 	return ids, p.signals.atOnce()
 }
 
@@ -107,9 +111,9 @@ func (p *program) version() string {
 }
 
 // checkRoom refuses to begin what this process's limits leave no room for.
-func (p *program) checkRoom() error {
-	if p.rec.is("version") {
-		return nil
+func (p *program) checkRoom() (err error) {
+	if !p.rec.is("version") {
+		p.fewThreads, err = host.CheckRoom()
 	}
-	return host.CheckRoom()
+	return err
 }

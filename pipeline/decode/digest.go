@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"sync"
 
 	"ocibundle/tarx"
@@ -31,6 +32,7 @@ type Digester struct {
 	free chan []byte
 	h    hash.Hash
 	once sync.Once
+	quit chan struct{}
 	done chan struct{}
 }
 
@@ -43,30 +45,54 @@ func NewDigester(r io.Reader, h hash.Hash) *Digester {
 		work: make(chan []byte, 4),
 		free: make(chan []byte, 6),
 		h:    h,
+		quit: make(chan struct{}),
 		done: make(chan struct{}),
 	}
-	go func() {
-		defer close(d.done)
-		for b := range d.work {
-			d.h.Write(b)
-			d.free <- b
-		}
-	}()
 	for range cap(d.free) {
 		d.free <- nil
 	}
+	go d.run()
 	return d
+}
+
+func (d *Digester) run() {
+	defer close(d.done)
+	for {
+		select {
+		case b := <-d.work:
+			d.h.Write(b)
+			d.free <- b
+		case <-d.quit:
+			for {
+				select {
+				case b := <-d.work: // that came before
+					d.h.Write(b)
+				default:
+					return
+				}
+			}
+		}
+	}
 }
 
 func (d *Digester) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
 	for rest := p[:n]; len(rest) > 0; {
-		b := <-d.free
+		var b []byte
+		select {
+		case b = <-d.free:
+		case <-d.quit:
+			return 0, os.ErrClosed
+		}
 		if b == nil {
 			b = make([]byte, digestBuffer)
 		}
 		m := copy(b[:digestBuffer], rest)
-		d.work <- b[:m]
+		select {
+		case d.work <- b[:m]:
+		case <-d.quit:
+			return 0, os.ErrClosed
+		}
 		rest = rest[m:]
 	}
 	if err != nil {
@@ -75,15 +101,16 @@ func (d *Digester) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (d *Digester) stop() { d.once.Do(func() { close(d.work) }) }
+func (d *Digester) stop() { d.once.Do(func() { close(d.quit) }) }
 
-// Close waits until all that was read is hashed. Nothing may be read any more.
+// Close waits until what was read is hashed. A Read that is under way, as that of a reader who has been left alone, or
+// comes later fails.
 func (d *Digester) Close() {
 	d.stop()
 	<-d.done
 }
 
-// Sum is the hash of all that was read.
+// Sum is the hash of all that was read. Nothing may be read meanwhile.
 func (d *Digester) Sum() string {
 	d.Close()
 	return hex.EncodeToString(d.h.Sum(nil))

@@ -45,7 +45,7 @@ func TestOnLoopback(t *testing.T) {
 func TestCheckRoom(t *testing.T) {
 	const variable = "OCIBUNDLE_TEST_ROOM"
 	if want := os.Getenv(variable); want != "" {
-		err := CheckRoom()
+		_, err := CheckRoom()
 		room, narrow := errors.AsType[*RoomError](err)
 		switch {
 		case want == "0" && err != nil:

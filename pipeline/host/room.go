@@ -46,31 +46,25 @@ func (e *RoomError) Error() string {
 func (e *RoomError) Unwrap() error { return e.Errno }
 
 // CheckRoom says whether the limits of this process, setrlimit(2)'s and those of its control group, leave room for a run.
-// Where they are narrow it makes the Go runtime modest, and takes the threads that a run needs, so that nobody else can take
-// them meanwhile. Where a limit is too low the error is a *RoomError. It costs some reads of small files.
-func CheckRoom() error {
+// Where they are narrow it makes the Go runtime modest; fewThreads says that others may come to take those that a run
+// needs: see [TakeThreads]. Where a limit is too low the error is a *RoomError. It costs some reads of small files.
+func CheckRoom() (fewThreads bool, err error) {
 	if free := freeFiles(); free < needFiles {
-		return &RoomError{"open files", free, needFiles, unix.EMFILE}
+		return false, &RoomError{"open files", free, needFiles, unix.EMFILE}
 	}
 	free := min(threadsOfGroups(), threadsOfUser())
 	if free < uint64(needThreads+runtime.GOMAXPROCS(0)) {
 		runtime.GOMAXPROCS(2) // the garbage collector alone has a thread for every processor
 	}
 	if free < needThreads {
-		return &RoomError{"threads", free, needThreads, unix.EAGAIN}
+		return false, &RoomError{"threads", free, needThreads, unix.EAGAIN}
 	}
 	memory := freeMemory()
 	if memory < needMemory {
-		return &RoomError{"bytes of memory", memory, needMemory, unix.ENOMEM}
+		return false, &RoomError{"bytes of memory", memory, needMemory, unix.ENOMEM}
 	}
 	debug.SetMemoryLimit(int64(min(memory-needMemory/2, plentyOfMemory))) // rather collect garbage than run out
-	if err := tryPoller(); err != nil {
-		return err
-	}
-	if free < plentyOfThreads {
-		makeThreads(ownThreads)
-	}
-	return nil
+	return free < plentyOfThreads, tryPoller()
 }
 
 // tryPoller makes what the runtime's network poller is made of, which cannot fail without ending the program either
@@ -100,11 +94,12 @@ const plentyOfThreads = 1024
 // ownThreads is how many threads a run comes to at most, beside those that the runtime starts with.
 const ownThreads = 10
 
-// makeThreads makes n threads, which the runtime keeps for goroutines that need one.
-func makeThreads(n int) {
+// TakeThreads makes the threads that a run needs, which the runtime keeps for goroutines that need one. A process that
+// starts another one, and only waits for it, leaves them to that.
+func TakeThreads() {
 	var all, done sync.WaitGroup
-	all.Add(n)
-	for range n {
+	all.Add(ownThreads)
+	for range ownThreads {
 		done.Go(func() {
 			runtime.LockOSThread()
 			all.Done()
