@@ -111,9 +111,10 @@ func expectFailure(c *command, ref *reference, fault *inject.Fault, hit *inject.
 }
 
 // ofRuntime says that a call is one that the Go runtime makes for itself, at a moment of its own choice, and cannot do
-// without. The program sees to it beforehand that there is room (see host.CheckRoom).
+// without. The program sees to it beforehand that there is room (see host.CheckRoom); a kernel that refuses a thread
+// without any limit is out of memory.
 func ofRuntime(call string) bool {
-	return slices.Contains([]string{"mmap", "mprotect", "epoll_create1", "eventfd2", "epoll_ctl"}, call)
+	return slices.Contains([]string{"mmap", "mprotect", "clone", "epoll_create1", "eventfd2", "epoll_ctl"}, call)
 }
 
 // isIO says that an error comes from a device or a limit, and means nothing else.

@@ -115,12 +115,13 @@ type run struct {
 	piped    sync.WaitGroup
 	began    time.Time
 	count    int
-	started  map[int]int // how often each process has made the call firstOwn
+	started  map[int]int // how often each process has made one of the calls firstOwn
 }
 
-// firstOwn is the first call that is not the Go runtime's: package os asks for the limit of open files when it is
-// initialized, and main for the room that limits leave when it has begun to watch signals.
-const firstOwn = unix.SYS_PRLIMIT64
+// firstOwn are the first calls that are not the Go runtime's: package os asks for the limit of open files when it is
+// initialized, and main for the room that limits leave when it has begun to watch signals. Which of the two it takes,
+// depends on the architecture.
+var firstOwn = []int{unix.SYS_PRLIMIT64, unix.SYS_GETRLIMIT}
 
 // process is the process that a thread belongs to.
 func process(thread uint32) int {
@@ -143,7 +144,7 @@ func (r *run) start() error {
 	case c.Record:
 		t.Calls, t.Others = quiet, true
 	case c.Fault != nil:
-		t.Calls = []int{c.Fault.Kind.Number, firstOwn}
+		t.Calls = append([]int{c.Fault.Kind.Number}, firstOwn...)
 	}
 	text, err := json.Marshal(t)
 	if err != nil {
@@ -374,8 +375,8 @@ func (r *run) decide(n *notification) syscall.Errno {
 		r.result.Calls = append(r.result.Calls, describe(n))
 		return 0
 	}
-	if n.call == firstOwn && c.Fault.Kind.Number != firstOwn {
-		if n.args[2] == 0 { // it asks, and sets none
+	if slices.Contains(firstOwn, int(n.call)) && int(n.call) != c.Fault.Kind.Number {
+		if n.call == unix.SYS_GETRLIMIT || n.args[2] == 0 { // it asks, and sets none
 			r.started[process(n.pid)]++
 		}
 		return 0
@@ -407,7 +408,7 @@ func (r *run) decide(n *notification) syscall.Errno {
 	return c.Fault.Errno
 }
 
-// mainRuns is how often a process has made the call firstOwn when main runs in it.
+// mainRuns is how often a process has made one of the calls firstOwn when main runs in it.
 const mainRuns = 2
 
 // limitFiles leaves a process no more descriptors than it has.
