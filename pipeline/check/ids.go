@@ -109,7 +109,11 @@ func (k *checker) checkOwners(ctx context.Context) error {
 		k.file(FindingOwner, "/"+o.first, "%d %s to ids that the mapping lacks (%s), this one to %s: the container sees them as nobody's", o.outside, n, ranges(maps), who)
 	}
 	if o.skipped > 0 {
-		k.file(FindingUnreadable, "/"+o.unread, "%d directories could not be looked at, the first is this one", o.skipped)
+		more := ""
+		if o.skipped > 1 {
+			more = fmt.Sprintf(", the first of %d directories", o.skipped)
+		}
+		k.file(FindingUnreadable, "/"+o.unread, "could not be looked at: %v%s", handle.Cause(o.why), more)
 	}
 	return nil
 }

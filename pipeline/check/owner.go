@@ -20,9 +20,10 @@ type owners struct {
 	first   string // the first of them: relative to the tree's root
 	what    string // "uid" or "gid"
 	id      uint32
-	hidden  bool  // the first one's id has no name in this process's user namespace
-	skipped int64 // directories that could not be read
-	unread  string
+	hidden  bool   // the first one's id has no name in this process's user namespace
+	skipped int64  // directories that could not be read
+	unread  string // the first of them
+	why     error
 }
 
 // ownerLevel is what a directory on the way down has with it.
@@ -104,7 +105,7 @@ func (w *ownerWalk) skip(name string, err error) {
 		return
 	}
 	if w.found.skipped == 0 {
-		w.found.unread = w.path(name)
+		w.found.unread, w.found.why = w.path(name), err
 	}
 	w.found.skipped++
 }
