@@ -51,6 +51,10 @@ func startCluster(t *testing.T, user *testenv.User) *cluster {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
+		// A job has ended for its user before its node has deleted the container.
+		for start := time.Now(); len(c.containers(t)) > 0 && time.Since(start) < time.Minute; {
+			time.Sleep(100 * time.Millisecond)
+		}
 		if err := stop(); err != nil {
 			t.Errorf("stop the cluster: %v", err)
 		}
@@ -101,14 +105,20 @@ func (c *cluster) leftovers(t *testing.T) []string {
 	}
 	add("/proc/self/mountinfo")
 	add("/proc/net/unix")
+	return append(left, c.containers(t)...)
+}
+
+// containers lists what of containers is in the spool and state directories.
+func (c *cluster) containers(t *testing.T) (all []string) {
+	t.Helper()
 	for _, pattern := range []string{"n[12]/oci-*", "oci/*/*"} {
 		files, err := filepath.Glob(c.path(pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		left = append(left, files...)
+		all = append(all, files...)
 	}
-	return left
+	return all
 }
 
 // configure has the jobs from now on use the runtime as docs/slurm.md says.
