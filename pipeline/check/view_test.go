@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"ocibundle/tests/testenv"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ocibundle/tests/testenv"
 )
 
 // Where nothing is mounted, a walk ends where the kernel says, for any links: RESOLVE_IN_ROOT is the oracle.

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ocibundle/tarx"
-	"ocibundle/tarx/extract"
 )
 
 // countingFile counts what is read of an archive.
@@ -70,19 +70,9 @@ func write(w *tar.Writer, text string) error {
 	return err
 }
 
-func extracted(t *testing.T, ctx context.Context, a *Archive, img *Opened) (string, error) {
-	dir := t.TempDir()
-	root, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	x, err := extract.New(root, tarx.Options{Owner: tarx.OwnerRootless})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer x.Close()
-	if err := a.Extract(ctx, x, img, 0); err != nil {
+func extracted(t *testing.T, ctx context.Context, a *Archive, img *Opened, maxBytes int64) (string, error) {
+	x, dir := extractor(t)
+	if err := a.Extract(ctx, x, img, maxBytes); err != nil {
 		return "", err
 	}
 	if _, err := x.Finish(ctx); err != nil {
@@ -118,7 +108,7 @@ func TestExtractAhead(t *testing.T) {
 		"no room": {full, func(n float64) bool { return n > 2 }},
 	} {
 		a, f, img := layered(t, c.temp, layers...)
-		tree, err := extracted(t, t.Context(), a, img)
+		tree, err := extracted(t, t.Context(), a, img, 0)
 		if err != nil || tree != want {
 			t.Errorf("%s: %s, %v", name, tree, err)
 		}
@@ -150,14 +140,45 @@ func TestExtractAheadErrors(t *testing.T) {
 		if c.wrong >= 0 {
 			img.LayerBlobs[c.wrong].DiffID = wrong
 		}
-		if _, err := extracted(t, t.Context(), a, img); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := extracted(t, t.Context(), a, img, 0); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a, _, img := layered(t, TempFile, good, good, good)
-	if _, err := extracted(t, ctx, a, img); !errors.Is(err, context.Canceled) {
+	if _, err := extracted(t, ctx, a, img, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// The limit is of all layers together, so that none is read before it is known what is left.
+func TestExtractAheadLimit(t *testing.T) {
+	l := layer(t, map[string]string{"a": "1"})
+	for max, want := range map[int64]bool{int64(3 * len(l)): true, int64(3*len(l)) - 1: false} {
+		a, _, img := layered(t, TempFile, l, l, l)
+		_, err := extracted(t, t.Context(), a, img, max)
+		if want && err != nil || !want && !isA[*tarx.LimitError](err) {
+			t.Errorf("%d bytes of %d: %v", max, 3*len(l), err)
+		}
+	}
+}
+
+// What was read for the last time takes no room any more.
+func TestDecodedIsFreed(t *testing.T) {
+	d := &decodedLayer{Hash: sha256.New(), temp: TempFile}
+	text := make([]byte, 4*freedAtOnce)
+	for i := range text {
+		text[i] = byte(i)
+	}
+	d.Write(text)
+	defer d.Close()
+	read, err := io.ReadAll(d.lastReader())
+	if err != nil || !bytes.Equal(read, text) {
+		t.Fatalf("%d bytes of %d, %v", len(read), len(text), err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.f.Fd()), &st); err != nil || st.Blocks*512 > freedAtOnce {
+		t.Errorf("%d bytes are on disk, %v", st.Blocks*512, err)
 	}
 }

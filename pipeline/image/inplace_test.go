@@ -57,18 +57,9 @@ func TestInPlaceChanged(t *testing.T) {
 		then []byte
 		want bool
 	}{"the same": {good, false}, "changed": {evil, true}} {
-		root, err := os.Open(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer root.Close()
-		x, err := extract.New(root, tarx.Options{Owner: tarx.OwnerRootless})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer x.Close()
+		x, _ := extractor(t)
 		a := &Archive{f: &changing{good, c.then}}
-		err = a.extractLayer(t.Context(), x, l, false, 0, new(int64))
+		err := a.extractLayer(t.Context(), x, l, false, 0, new(int64))
 		if isA[*BlobDigestError](err) != c.want || !c.want && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -82,9 +73,8 @@ func TestDecodedOnce(t *testing.T) {
 	good := oneFile(t, "good")
 	sum := sha256.Sum256(good)
 	now, then := packed(t, good), packed(t, oneFile(t, "evil"))
-	size := max(len(now), len(then))
-	now, then = append(now, make([]byte, size-len(now))...), append(then, make([]byte, size-len(then))...) // zeros are padding
-	l := Layer{Member: tarx.Member{Size: int64(size)}, DiffID: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}}
+	now, then = sameSize(now, then)
+	l := Layer{Member: tarx.Member{Size: int64(len(now))}, DiffID: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}}
 	open := func(name string, flags int) func() (*os.File, error) {
 		return func() (*os.File, error) { return os.OpenFile(name, flags, 0) }
 	}
@@ -97,18 +87,8 @@ func TestDecodedOnce(t *testing.T) {
 		"no inode":  {func() (*os.File, error) { return nil, unix.ENOSPC }, func(err error) bool { return isA[*BlobDigestError](err) }},
 		"broken":    {open("/dev/null", os.O_RDONLY), func(err error) bool { return isA[*spoolError](err) }},
 	} {
-		dir := t.TempDir()
-		root, err := os.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer root.Close()
-		x, err := extract.New(root, tarx.Options{Owner: tarx.OwnerRootless})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer x.Close()
-		err = (&Archive{f: &changing{now, then}, temp: c.temp}).extractLayer(t.Context(), x, l, false, 0, new(int64))
+		x, dir := extractor(t)
+		err := (&Archive{f: &changing{now, then}, temp: c.temp}).extractLayer(t.Context(), x, l, false, 0, new(int64))
 		if !c.want(err) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -128,25 +108,36 @@ func TestInPlaceLimit(t *testing.T) {
 	good := oneFile(t, "good")
 	sum := sha256.Sum256(good)
 	now, then := packed(t, good), packed(t, oneFile(t, strings.Repeat("\x00", 1<<20)))
-	size := max(len(now), len(then))
-	now, then = append(now, make([]byte, size-len(now))...), append(then, make([]byte, size-len(then))...) // zeros are padding
-	l := Layer{Member: tarx.Member{Size: int64(size)}, DiffID: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}}
-	root, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	x, err := extract.New(root, tarx.Options{Owner: tarx.OwnerRootless})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer x.Close()
+	now, then = sameSize(now, then)
+	l := Layer{Member: tarx.Member{Size: int64(len(now))}, DiffID: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}}
+	x, _ := extractor(t)
 	left := int64(len(good))
 	full := func() (*os.File, error) { return nil, unix.ENOSPC } // so that it is decoded twice
-	err = (&Archive{f: &changing{now, then}, temp: full}).extractLayer(t.Context(), x, l, false, left, &left)
+	err := (&Archive{f: &changing{now, then}, temp: full}).extractLayer(t.Context(), x, l, false, left, &left)
 	if !isA[*tarx.LimitError](err) {
 		t.Errorf("a megabyte where %d bytes are allowed: %v", len(good), err)
 	}
+}
+
+// extractor is one for a directory that is empty.
+func extractor(t *testing.T) (x *extract.Extractor, dir string) {
+	dir = t.TempDir()
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	if x, err = extract.New(root, tarx.Options{Owner: tarx.OwnerRootless}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.Close)
+	return x, dir
+}
+
+// sameSize makes two streams as long as the longer one: zeros are padding.
+func sameSize(a, b []byte) ([]byte, []byte) {
+	size := max(len(a), len(b))
+	return append(a, make([]byte, size-len(a))...), append(b, make([]byte, size-len(b))...)
 }
 
 func packed(t *testing.T, b []byte) []byte {

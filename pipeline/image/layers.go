@@ -18,13 +18,13 @@ import (
 // takes away what it hides; the lowest layer hides nothing, and is made in the
 // same reading.
 func (a *Archive) extractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
-	make := func(r io.Reader) error { return x.Layer(ctx, r) }
+	entries := func(r io.Reader) error { return x.Layer(ctx, r) }
 	if lowest {
-		return a.verifyLayer(l, limit, left, nil, make)
+		return a.verifyLayer(l, limit, left, nil, entries)
 	}
 	decoded := &decodedLayer{temp: a.temp}
 	defer decoded.Close()
-	return a.readTwice(l, limit, left, decoded, func(r io.Reader) error { return x.Whiteouts(ctx, r) }, make)
+	return a.readTwice(l, limit, left, decoded, func(r io.Reader) error { return x.Whiteouts(ctx, r) }, entries)
 }
 
 // readTwice has first read a layer and verifies it, and then has second read it. What it decodes to is kept in decoded

@@ -171,8 +171,11 @@ func wait(ctx context.Context, cmd *exec.Cmd, signals chan os.Signal, forwarded 
 
 // signalOf is the signal that err, the end of a context, tells of: one that came before they were forwarded.
 func signalOf(err error) syscall.Signal {
-	var s interface{ Signal() syscall.Signal }
-	if errors.As(err, &s) {
+	type signalled interface {
+		error
+		Signal() syscall.Signal
+	}
+	if s, ok := errors.AsType[signalled](err); ok {
 		return s.Signal()
 	}
 	return syscall.SIGTERM
