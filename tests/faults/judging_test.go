@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,5 +80,36 @@ func TestJudge(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestJudgeUndone judges a -f that failed after the exchange and took it back: the old bundle's status has changed then,
+// and nothing else may have.
+func TestJudgeUndone(t *testing.T) {
+	for _, tt := range []struct {
+		bundles string
+		mode    os.FileMode
+		want    string
+	}{
+		{"b", 0o755, ""},
+		{"", 0o755, "leaves b ctime"},
+		{"b", 0o700, "leaves b mode, ctime"},
+	} {
+		s := &scene{c: &command{name: "force", bundles: tt.bundles}, dir: testenv.Dir(t)}
+		dir := filepath.Join(s.dir, "b")
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			s.before, err = s.record()
+		}
+		if err == nil {
+			err = os.Chmod(dir, tt.mode)
+		}
+		after, rerr := s.record()
+		if err := errors.Join(err, rerr); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(s.failure(after, nil, expectation{}), "; "); got != tt.want {
+			t.Errorf("bundles %q, mode %o: %q, want %q", tt.bundles, tt.mode, got, tt.want)
+		}
 	}
 }
