@@ -1,6 +1,7 @@
 package specedit_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 
@@ -50,5 +51,35 @@ func TestIDMap(t *testing.T) {
 	}
 	if _, err := (&specedit.Plan{Edits: []specedit.Edit{volume("/a:/m:idmap"), volume("/b:/m")}}).Build(nil); err != nil {
 		t.Errorf("a mount that was replaced: %v", err)
+	}
+}
+
+// A mount of the base that has the container's mapping gets the one that replaces it; one that has another keeps that.
+func TestIDMapOfBase(t *testing.T) {
+	one, other := []user.IDMap{{ParentID: 300000, Count: 65536}}, []user.IDMap{{ParentID: 500000, Count: 65536}}
+	base := []byte(`{"ociVersion":"1.1.0","root":{"path":"rootfs"},"process":{"cwd":"/","args":["sh"],"user":{"uid":0,"gid":0}},"mounts":[
+		{"destination":"/m","type":"none","source":"/a","options":["rbind","idmap"],"uidMappings":[{"containerID":0,"hostID":300000,"size":65536}],
+			"gidMappings":[{"containerID":0,"hostID":300000,"size":65536}]},
+		{"destination":"/own","type":"none","source":"/a","options":["rbind","idmap"],"uidMappings":[{"containerID":0,"hostID":300000,"size":65536}],
+			"gidMappings":[{"containerID":0,"hostID":7,"size":65536}]}],
+		"linux":{"namespaces":[{"type":"mount"},{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":300000,"size":65536}],
+			"gidMappings":[{"containerID":0,"hostID":300000,"size":65536}]}}`)
+	for _, ids := range [][]user.IDMap{one, other} {
+		plan := specedit.Plan{Base: base, Host: specedit.Host{Mapping: user.IdentityMapping{UIDMaps: ids, GIDMaps: ids}}}
+		text, err := plan.Build(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var spec specs.Spec
+		if err := json.Unmarshal(text, &spec); err != nil {
+			t.Fatal(err)
+		}
+		want := []specs.LinuxIDMapping{{HostID: uint32(ids[0].ParentID), Size: 65536}}
+		if m := spec.Mounts[0]; !slices.Equal(m.UIDMappings, want) || !slices.Equal(m.GIDMappings, want) {
+			t.Errorf("the container has %v, the mount %+v", want, m)
+		}
+		if m := spec.Mounts[1]; m.UIDMappings[0].HostID != 300000 || m.GIDMappings[0].HostID != 7 {
+			t.Errorf("a mapping of the mount's own was changed: %+v", m)
+		}
 	}
 }

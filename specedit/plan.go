@@ -199,15 +199,26 @@ func (d *Doc) modernize() []string {
 	return notes
 }
 
-// remap puts the host's mapping into a document: its files are owned by it.
+// remap puts the host's mapping into a document: its files are owned by it. So are those of mounts
+// that had the document's own.
 func (d *Doc) remap() error {
+	oldUIDs, oldGIDs := d.Get("linux", "uidMappings"), d.Get("linux", "gidMappings")
 	if err := d.Upsert("type", specs.LinuxNamespace{Type: specs.UserNamespace}, "linux", "namespaces"); err != nil {
 		return err
 	}
 	if err := d.Put(specMapping(d.host.Mapping.UIDMaps), "linux", "uidMappings"); err != nil {
 		return err
 	}
-	return d.Put(specMapping(d.host.Mapping.GIDMaps), "linux", "gidMappings")
+	if err := d.Put(specMapping(d.host.Mapping.GIDMaps), "linux", "gidMappings"); err != nil {
+		return err
+	}
+	for _, m := range d.Elements("mounts") {
+		if m.Member("uidMappings").Same(oldUIDs) && m.Member("gidMappings").Same(oldGIDs) {
+			m.SetMember("uidMappings", d.Get("linux", "uidMappings").Clone(""))
+			m.SetMember("gidMappings", d.Get("linux", "gidMappings").Clone(""))
+		}
+	}
+	return nil
 }
 
 // setVersion raises ociVersion to what the document needs, unless an edit said what it is to be.
