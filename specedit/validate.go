@@ -138,7 +138,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 			return
 		}
 		for _, k := range n.Keys {
-			c.value(n.Obj[k], indirect(t.Elem()), extend(path, k), by)
+			c.value(n.Obj[k], indirect(t.Elem()), append(path, k), by)
 		}
 	case reflect.Slice, reflect.Array:
 		if n.Kind != jsontree.KindArray {
@@ -146,7 +146,7 @@ func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by stri
 			return
 		}
 		for i, e := range n.List {
-			c.value(e, indirect(t.Elem()), extend(path, strconv.Itoa(i)), by)
+			c.value(e, indirect(t.Elem()), append(path, strconv.Itoa(i)), by)
 		}
 	case reflect.String:
 		if n.Kind != jsontree.KindString {
@@ -199,7 +199,7 @@ func (c *checker) object(n *jsontree.Node, t reflect.Type, path []string, by str
 			c.unknown(n, k, fields, path, by)
 			continue
 		}
-		c.value(n.Obj[k], fields[i].typ, extend(path, k), by)
+		c.value(n.Obj[k], fields[i].typ, append(path, k), by)
 	}
 	for _, name := range required()[t] {
 		if n.Obj[name] == nil {

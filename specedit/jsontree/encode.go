@@ -16,6 +16,7 @@ func (n *Node) Compact() string {
 // end.
 func (n *Node) Encode() []byte {
 	var b bytes.Buffer
+	b.Grow(32 << 10) // most configs are smaller, with Docker's seccomp profile in them
 	n.write(&b, "\n", "\t")
 	b.WriteByte('\n')
 	return b.Bytes()

@@ -108,6 +108,7 @@ func (n *Node) Clone(by string) *Node {
 	if by != "" {
 		c.By = by
 	}
+	c.List = slices.Grow(c.List, len(n.List))
 	for _, e := range n.List {
 		c.List = append(c.List, e.Clone(by))
 	}
