@@ -101,7 +101,7 @@ func expectFailure(c *command, ref *reference, fault *inject.Fault, hit *inject.
 		e.codes, e.says, e.silent = append(e.codes, 128+int(unix.SIGPIPE)), "", true
 	}
 	if fault.On && strings.HasPrefix(fault.Kind.Name, "write") {
-		e.mute = true // what is written to stderr fails as well
+		e.mute, e.deaf = true, c.does != looks // what is written to stderr and stdout fails as well
 	}
 	if fault.Kind.Name == "fsetxattr" && errno == unix.ENOSPC {
 		e.lossy = true // on a disk that is not full: the inode has no room for it (see tarx.XattrTooLarge)
