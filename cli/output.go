@@ -68,6 +68,17 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, o.err
 }
 
+// Splice puts content of a file into standard output, without a copy, if that is a pipe (splice(2)). What is wrong with
+// the output after an error, the next Write says.
+func (o *output) Splice(fd int, off int64, n int) (int, error) {
+	f, ok := o.w.(*os.File)
+	if !ok || o.err != nil {
+		return 0, errors.ErrUnsupported
+	}
+	m, err := unix.Splice(fd, &off, int(f.Fd()), nil, n, 0)
+	return int(m), err
+}
+
 func (o *output) print(text string) error {
 	_, err := io.WriteString(o, text)
 	return err

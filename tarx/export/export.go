@@ -51,6 +51,8 @@ const LossSocket tarx.LossKind = "sockets"
 // Memory is bounded: it holds parts of the listings of the directories on the way down, and the
 // first names of hard-link groups that are still incomplete, of which there may be linkMemory.
 //
+// A w that is a [Splicer] takes large files without a copy.
+//
 // On an error w has got a part of the stream, without the end-of-archive marker. Errors name the
 // entry. ErrRefused is an id outside the mapping, or what no header or bounded memory has room for.
 func Tree(ctx context.Context, w io.Writer, root *os.File, o Options) (*tarx.Report, error) {
@@ -216,6 +218,12 @@ func (e *exporter) write(hdr *tarx.OutHeader) error {
 
 // copy writes n bytes of fd, from off on.
 func (e *exporter) copy(name string, fd int, off, n int64) error {
+	taken, err := e.out.splice(e.ctx, fd, off, n)
+	if err != nil {
+		return exportError("write", name, err)
+	}
+	off += taken
+	n -= taken
 	for n > 0 {
 		b, err := e.out.room()
 		if err != nil {

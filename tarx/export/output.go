@@ -1,13 +1,27 @@
 package export
 
-import "io"
+import (
+	"context"
+	"io"
+	"sync"
+)
+
+// Splicer is a writer that may take the content of a file without a copy of it, as splice(2) puts it into a pipe.
+type Splicer interface {
+	io.Writer
+	// Splice takes up to n bytes of the file fd, from off on, and says how many; 0: there is nothing. After an error,
+	// which says nothing of the file, Write can take them.
+	Splice(fd int, off int64, n int) (int, error)
+}
 
 // output writes to w from a goroutine of its own, while the next part of the stream is made.
 type output struct {
-	part  []byte // that is being filled
-	full  chan []byte
-	empty chan []byte
-	done  chan struct{}
+	splicer Splicer // nil: w is none, or has refused
+	part    []byte  // that is being filled
+	full    chan []byte
+	empty   chan []byte
+	queued  sync.WaitGroup // parts
+	done    chan struct{}
 	// failed is closed where writing has failed, with err.
 	failed chan struct{}
 	err    error
@@ -16,6 +30,8 @@ type output struct {
 const (
 	partSize = 128 << 10
 	parts    = 3
+	// To wait until a part is written costs more than to copy a small file.
+	spliceMin = 64 << 10
 )
 
 func newOutput(w io.Writer) *output {
@@ -24,6 +40,7 @@ func newOutput(w io.Writer) *output {
 		full: make(chan []byte, parts), empty: make(chan []byte, parts),
 		done: make(chan struct{}), failed: make(chan struct{}),
 	}
+	o.splicer, _ = w.(Splicer)
 	for range parts - 1 {
 		o.empty <- make([]byte, 0, partSize)
 	}
@@ -40,19 +57,53 @@ func (o *output) run(w io.Writer) {
 			}
 		}
 		o.empty <- part[:0]
+		o.queued.Done()
 	}
 }
 
 // next gives what is filled to be written, and returns the error of what was written so far.
 func (o *output) next() error {
+	o.queued.Add(1)
 	o.full <- o.part
 	o.part = <-o.empty
+	return o.failure()
+}
+
+func (o *output) failure() error {
 	select {
 	case <-o.failed:
 		return o.err
 	default:
 		return nil
 	}
+}
+
+// splice writes what w takes of n bytes of fd, from off on, without a copy. The rest is to be copied. The error is that
+// of what was written before.
+func (o *output) splice(ctx context.Context, fd int, off, n int64) (taken int64, err error) {
+	if o.splicer == nil || n < spliceMin {
+		return 0, nil
+	}
+	if len(o.part) > 0 {
+		if err := o.next(); err != nil {
+			return 0, err
+		}
+	}
+	o.queued.Wait()
+	if err := o.failure(); err != nil {
+		return 0, err
+	}
+	for taken < n && ctx.Err() == nil {
+		m, err := o.splicer.Splice(fd, off+taken, int(min(n-taken, 1<<30)))
+		if err != nil {
+			o.splicer = nil
+		}
+		if err != nil || m == 0 {
+			break
+		}
+		taken += int64(m)
+	}
+	return taken, nil
 }
 
 // room is where the next bytes of the stream go, at least one. take says how many have come.
@@ -82,6 +133,7 @@ func (o *output) write(b []byte) error {
 
 // flush waits until everything is written.
 func (o *output) flush() error {
+	o.queued.Add(1)
 	o.full <- o.part
 	o.part = nil
 	o.end()
