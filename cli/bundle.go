@@ -157,7 +157,9 @@ func (p *program) importConfig(plan *specedit.Plan, f *files) ([]specedit.Edit, 
 		return nil, err
 	}
 	label := "--image-config " + name
-	im, err := imageconfig.Edits(label, text, imageconfig.Options{Rootless: plan.Host.Rootless, CDIDirs: p.rec.all("cdi-spec-dir")})
+	_, network := p.rec.last("net")
+	im, err := imageconfig.Edits(label, text,
+		imageconfig.Options{Rootless: plan.Host.Rootless, Network: network, CDIDirs: p.rec.all("cdi-spec-dir")})
 	if err != nil {
 		return nil, err
 	}

@@ -127,7 +127,7 @@ var findingHints = map[string]string{
 	check.FindingSlurmNetwork:     "ocibundle edit DIR --net host",
 	check.FindingSlurmSource:      "name a directory that all nodes share, or make one on each of them",
 	check.FindingConfig:           "ocibundle spec > DIR/config.json writes a new one",
-	check.FindingRootfs:           "ocibundle edit DIR --set /root/path=rootfs names the bundle's own",
+	check.FindingRootfs:           "ocibundle edit DIR --set /root/path=rootfs names the bundle's own, where that is there",
 	check.FindingMountLink:        "ocibundle edit DIR --set /mounts/N/destination=PATH names what the link leads to",
 	check.FindingMountEscape:      "ocibundle edit DIR --set /mounts/N/destination=PATH names a place in the rootfs",
 	check.FindingBindSource:       "make the source, or take the mount out: ocibundle edit DIR --remove /mounts/N",

@@ -142,14 +142,24 @@ func TestUnknownFlags(t *testing.T) {
 	for name, want := range map[string]string{
 		"p": "--net host", "entrypoint": "after --", "memroy": "--memory", "nosuchthing": "--help lists", "it": "-t gives",
 	} {
-		_, hints := status(parseError(errors.New("flag provided but not defined: -"+name), mainDefs()))
+		_, hints := status(parseError(errors.New("flag provided but not defined: -"+name), []string{"-q", "--" + name + "=x"}, mainDefs()))
 		if !strings.Contains(strings.Join(hints, "\n"), want) {
 			t.Errorf("%s: %q", name, hints)
 		}
 	}
-	_, hints := status(parseError(errors.New("flag provided but not defined: -output"), nil))
-	if len(hints) != 1 || !strings.Contains(hints[0], "flag of the main job") {
-		t.Errorf("a flag of the main job, given to a command: %q", hints)
+	for given, want := range map[string]string{"--sync": "docker export CONTAINER | ocibundle -o DIR --sync", "-o": "> FILE"} {
+		err := parseError(errors.New("flag provided but not defined: -"+strings.TrimLeft(given, "-")), []string{"b", given}, nil)
+		_, hints := status(err)
+		if len(hints) != 1 || !strings.Contains(hints[0], "flag of the main job") || !strings.Contains(hints[0], want) || err.Error() != "there is no flag "+given {
+			t.Errorf("a flag of the main job, given to a command: %v: %q", err, hints)
+		}
+	}
+	for given, want := range map[string]string{"-fo": "-f -o", "-ob": "-o b"} {
+		err := parseError(errors.New("flag provided but not defined: "+given), []string{given, "x"}, mainDefs())
+		_, hints := status(err)
+		if !strings.Contains(strings.Join(hints, "\n"), want) || err.Error() != "there is no flag "+given {
+			t.Errorf("%v: %q", err, hints)
+		}
 	}
 }
 

@@ -73,7 +73,7 @@ func (p *program) runCommand(c *command, args []string) error {
 			return p.stdout.print(helpPage(c))
 		}
 		if err != nil {
-			return parseError(err, c.flags)
+			return parseError(err, args, c.flags)
 		}
 		if rest = set.Args(); len(rest) == 0 {
 			return c.run(positional)

@@ -118,7 +118,7 @@ func status(err error) (code int, hints []string) {
 			hints = append(hints, edit.Hint)
 		}
 		if errors.Is(err, specedit.ErrUnmapped) {
-			return exitRefused, append(hints, "--user 0 runs it as the container's root; --remap subid maps more users than --remap self does")
+			return exitRefused, append(hints, "--user 0 runs it as the container's root; --remap subid, which takes newuidmap and a range in /etc/subuid, maps more users")
 		}
 		if errors.Is(err, specedit.ErrNoMapping) {
 			hints = append(hints, "root gives a bundle a mapping: --uidmap 0:100000:65536")
@@ -178,7 +178,7 @@ func bundleStatus(e *bundle.Error) (int, []string) {
 			return exitUsage, nil
 		}
 		if e.Bare {
-			return exitUsage, []string{"rm -f (--force) removes what holds nothing but a rootfs, as a plain rm -rf or a power loss leaves it"}
+			return exitUsage, []string{"ocibundle rm -f DIR removes what holds nothing but a rootfs, as a plain rm -rf or a power loss leaves it"}
 		}
 		return exitUsage, []string{"a bundle is a directory with rootfs and a config.json that has an ociVersion"}
 	case bundle.Mounted:
@@ -289,6 +289,8 @@ func notTarHints(e *decode.NotTarError) []string {
 
 func ioHints(err error) []string {
 	switch {
+	case errors.Is(err, unix.EISDIR):
+		return []string{"tar -C DIR -c . makes a stream of a directory"}
 	case errors.Is(err, unix.EMFILE):
 		return []string{"the limit on open files is very low; see ulimit -n"}
 	case errors.Is(err, unix.EAGAIN):

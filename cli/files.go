@@ -5,8 +5,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"ocibundle/specedit"
 )
@@ -34,6 +37,9 @@ func (f *files) ReadFile(flag, name string) ([]byte, error) {
 		defer r.Close()
 	}
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if errors.Is(err, unix.EISDIR) {
+		return nil, (&usageError{msg: flag, err: err}).hint("a bundle's config is %s", filepath.Join(name, "config.json"))
+	}
 	if err != nil {
 		return nil, &usageError{msg: flag, err: err}
 	}

@@ -34,7 +34,7 @@ var habits = map[string]string{
 	"l":                  "--annotation K=V",
 	"label":              "--annotation K=V",
 	"userns":             "--remap, --uidmap and --gidmap map users, on disk and in config.json",
-	"dns":                "put a resolv.conf there: -v ./resolv.conf:/etc/resolv.conf:ro",
+	"dns":                "--resolv FILE takes a resolv.conf",
 	"add-host":           "put a hosts file there: -v ./hosts:/etc/hosts:ro",
 	"init":               "put an init into the rootfs and name it: -- /sbin/init ARG...",
 	"volumes-from":       "-v SRC:DST for each directory",
@@ -70,6 +70,8 @@ func (p *program) strayArgument(arg string) error {
 		e.hint("did you mean ocibundle %s?", near)
 	}
 	switch {
+	case arg == "version":
+		e.hint("--version prints it")
 	case p.rec.is("force"):
 		e.hint("-f is --force here; -i FILE reads a file")
 	case slices.Contains([]string{"-", "x", "xf", "-xf"}, arg):
@@ -88,15 +90,15 @@ func (p *program) strayBool(arg string) error {
 	return nil
 }
 
-// parseError turns what the flag parser says into an error of ours. defs are the flags that there
-// are.
-func parseError(err error, defs []*flagDef) error {
+// parseError turns what the flag parser says of args into an error of ours. defs are the flags that
+// there are.
+func parseError(err error, args []string, defs []*flagDef) error {
 	msg := err.Error()
 	if name, ok := strings.CutPrefix(msg, "flag provided but not defined: -"); ok {
-		return unknownFlag(strings.TrimLeft(name, "-"), defs)
+		return unknownFlag(typed(strings.TrimLeft(name, "-"), args), defs)
 	}
 	if name, ok := strings.CutPrefix(msg, "flag needs an argument: -"); ok {
-		return usagef("%s needs a value", dashed(strings.TrimLeft(name, "-")))
+		return usagef("%s needs a value", typed(strings.TrimLeft(name, "-"), args))
 	}
 	if msg, ok := strings.CutPrefix(msg, "invalid boolean value "); ok {
 		return usagef("invalid value %s", msg)
@@ -104,9 +106,13 @@ func parseError(err error, defs []*flagDef) error {
 	return &usageError{msg: msg}
 }
 
-// unknownFlag says what to write in place of a flag that there is not.
-func unknownFlag(name string, defs []*flagDef) error {
-	e := usagef("there is no flag %s", as(name))
+// unknownFlag says what to write in place of a flag that there is not, as it was typed.
+func unknownFlag(given string, defs []*flagDef) error {
+	e := usagef("there is no flag %s", given)
+	name := strings.TrimLeft(given, "-")
+	if slices.Contains([]string{"o", "output"}, name) {
+		return e.hint("%s is a flag of the main job; what a command prints goes into a file with > FILE", given)
+	}
 	if slices.ContainsFunc(mainDefs(), func(d *flagDef) bool { return slices.Contains(d.names, name) }) {
 		return e.hint("%s is a flag of the main job: docker export CONTAINER | ocibundle -o DIR %s", dashed(name), dashed(name))
 	}
@@ -114,23 +120,34 @@ func unknownFlag(name string, defs []*flagDef) error {
 		return e.hint("%s", h)
 	}
 	var names []string
+	apart := "" // flags of one letter
 	for _, d := range defs {
 		for _, n := range d.names {
 			if len(n) > 1 {
 				names = append(names, n)
+			} else if rest, ok := strings.CutPrefix(given, "-"+n); ok && d.value == "" {
+				apart = "-" + n + " -" + rest
+			} else if ok {
+				apart = "-" + n + " " + rest
 			}
 		}
 	}
 	if near := jsontree.Nearest(name, names); near != "" {
 		return e.hint("did you mean --%s?", near)
 	}
+	if apart != "" {
+		return e.hint("flags of one letter stand by themselves: %s", apart)
+	}
 	return e.hint("--help lists the flags")
 }
 
-// as is a flag as it was most likely typed: docker's users put short ones together.
-func as(name string) string {
-	if name == "it" || name == "ti" {
-		return "-" + name
+// typed is the flag as it stands in args.
+func typed(name string, args []string) string {
+	for _, arg := range args {
+		given, _, _ := strings.Cut(arg, "=")
+		if strings.HasPrefix(given, "-") && strings.TrimLeft(given, "-") == name {
+			return given
+		}
 	}
 	return dashed(name)
 }

@@ -54,7 +54,7 @@ func (p *program) run(args []string) error {
 		ErrWriter:      p.stderr,
 		HideHelp:       true,
 		HideVersion:    true,
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return parseError(err, mainDefs()) },
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return parseError(err, args, mainDefs()) },
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	for _, c := range p.commands() {

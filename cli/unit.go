@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"ocibundle/pipeline/unit"
 )
@@ -55,5 +56,5 @@ func findRuntime(names []string) (string, error) {
 		}
 		return path, nil
 	}
-	return "", usagef("find a runtime: there is no %s", names[0]).hint("--runtime PROGRAM names one that is not in PATH, such as /usr/sbin/runc")
+	return "", usagef("find a runtime: there is no %s", strings.Join(names, ", and no ")).hint("--runtime PROGRAM names one that is not in PATH, such as /usr/sbin/runc")
 }

@@ -14,7 +14,7 @@ die() {
 
 uid=$(id -u)
 if [ "$uid" -eq 0 ]; then
-    "$tests/setup.sh" containerd docker dockerd ldd mount newgidmap newuidmap redis-check-rdb redis-cli runc script setpriv unshare
+    "$tests/setup.sh" containerd docker dockerd ldd mount newgidmap newuidmap redis-check-rdb redis-cli runc setpriv unshare
 else
     lacking=
     command -v runc >/dev/null || lacking+=" runc"
@@ -41,6 +41,8 @@ cleanup() {
         docker rm "$name" >/dev/null
         docker rmi "$name" >/dev/null
     fi
+    # An ordinary user cannot remove the files of other ids otherwise.
+    [ "$uid" -eq 0 ] || "$work/ocibundle" rm -f "$work/user/redis"
     rm -rf "$work"
     exit "$status"
 }
@@ -79,8 +81,7 @@ serve() {
 
     echo "\$ $* run --bundle redis redis &"
     stop=("$as" "$@" delete --force "$name")
-    # By default the container wants a terminal.
-    "$as" script --quiet --flush --return --command "$* run --bundle redis $name" /dev/null </dev/null >"$work/log" 2>&1 &
+    "$as" "$@" run --bundle redis "$name" </dev/null >"$work/log" 2>&1 &
     run=$!
 
     echo "\$ redis-cli -p $port ping"
@@ -104,6 +105,7 @@ serve() {
 # Where nobody can execute it.
 cp "$1" "$work/ocibundle"
 chmod 755 "$work/ocibundle"
+"$work/ocibundle" --version >/dev/null || die "programs do not run in $work: TMPDIR=DIR names another directory"
 
 mkdir "$work/image"
 bash "$tests/testenv/redis-rootfs.sh" "$work/image"

@@ -27,12 +27,24 @@ missing() {
     done <"$table" | tr " " "\n" | sort -u
 }
 
-# Go 1.21 and later fetch the version that go.mod names; older ones cannot read that file.
-go_builds() { (cd "$tests/.." && "${GO:-go}" list -m) >/dev/null 2>&1; }
+# go_builds: Go 1.21 and later fetch the version that go.mod names; older ones cannot read that file.
+go_builds() { said=$(cd "$tests/.." && "${GO:-go}" list -m 2>&1); }
+
+# go_is_old: what there is of Go is none, or one of those.
+go_is_old() {
+    ! command -v "${GO:-go}" >/dev/null ||
+        dpkg --compare-versions "$("${GO:-go}" version | sed 's/^go version go\([0-9.]*\).*/\1/')" lt 1.21
+}
 
 if [ "${1-}" = go ]; then
     if go_builds; then exit 0; fi
+    if ! go_is_old; then
+        echo "$said" >&2
+        exit 1
+    fi
     first=golang-go
+    . /etc/os-release
+    [ "${VERSION_CODENAME-}" != bookworm ] || first="-t bookworm-backports golang-go"
 else
     first=$(missing 1)
     [ -n "$first" ] || exit 0
@@ -40,7 +52,7 @@ fi
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "these packages are missing: sudo apt-get install" $first >&2
-    [ "${1-}" != go ] || echo "(Go 1.21 or later; Debian 12 has it in bookworm-backports)" >&2
+    [ "${1-}" != go ] || echo "(Go 1.21 or later)" >&2
     exit 1
 fi
 if ! command -v apt-get >/dev/null; then
@@ -96,7 +108,7 @@ update
 if [ "${1-}" = go ]; then
     install_go && go_builds && exit
     echo "Go 1.21 or later is needed, which this release of the system does not have: https://go.dev/doc/install" >&2
-    (cd "$tests/.." && "${GO:-go}" list -m) >&2
+    echo "$said" >&2
     exit 1
 fi
 

@@ -26,7 +26,7 @@ type Destination struct {
 
 // OpenDestination looks at the destination without changing anything. force takes a bundle that is
 // there for one to be replaced, and a directory that holds nothing but a rootfs. Errors are a
-// *DestinationError where something is in the way.
+// *DestinationError where something is in the way, and an *Error where something is mounted below it.
 func OpenDestination(ctx context.Context, dir string, force bool) (*Destination, error) {
 	clean := filepath.Clean(dir)
 	base := filepath.Base(clean)
@@ -111,6 +111,9 @@ func (d *Destination) replaceable(ctx context.Context, f *os.File) error {
 		return err
 	}
 	defer c.Close()
+	if err := notMounted(d.dir, f); err != nil {
+		return err
+	}
 	pid, err := rootInUse(ctx, c.rootfs)
 	if err != nil {
 		return fmt.Errorf("look for processes in %q: %w", d.dir, err)

@@ -36,7 +36,7 @@ func (im *importer) namespaces() {
 	switch kind, _, _ := strings.Cut(h.NetworkMode, ":"); {
 	case c.NetworkDisabled, kind == "none", kind == "host", kind == "ns":
 		mode("HostConfig.NetworkMode", "network mode", h.NetworkMode, specs.NetworkNamespace)
-	case kind != "":
+	case kind != "" && !im.o.Network:
 		im.notice("HostConfig.NetworkMode", "network mode", h.NetworkMode, "nothing connects a bundle to it")
 	}
 	mode("HostConfig.PidMode", "pid mode", h.PidMode, specs.PIDNamespace)

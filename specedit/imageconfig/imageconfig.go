@@ -69,6 +69,9 @@ type Options struct {
 	// Rootless says that the bundle is for an ordinary user's runtime, which has no
 	// control groups to set limits in: they are named in notices instead.
 	Rootless bool
+	// Network says that an edit chooses the network, so that nothing is missing without the
+	// engine's.
+	Network bool
 	// CDIDirs are where the files of CDI devices are, none for the usual ones.
 	CDIDirs []string
 }

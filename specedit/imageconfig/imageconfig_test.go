@@ -305,6 +305,10 @@ func TestImageConfigNotices(t *testing.T) {
 		"ProcessLabel: SELinux label u:r:t:s0 (the rootfs is not labelled)",
 	}
 	got := noticed(im)
+	settled, _ := imported(t, document, Options{Network: true})
+	if list := noticed(settled); len(list) != len(want)-1 || slices.ContainsFunc(list, func(n string) bool { return strings.Contains(n, "NetworkMode") }) {
+		t.Errorf("with a network of the user's own: %q", list)
+	}
 	if !strings.HasPrefix(im.Warning(), "not taken over from docker inspect of a container: 34 settings: ") {
 		t.Errorf("warning %q", im.Warning())
 	}

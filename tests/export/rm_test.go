@@ -103,7 +103,7 @@ func TestRemoveRefuses(t *testing.T) {
 	for _, m := range modes(t) {
 		a := m.bundle(t, "a")
 		testenv.Output(t, m.command(t.Context(), "mkdir", "-p", "other/rootfs"))
-		testenv.Output(t, m.command(t.Context(), "ln", "-s", "a", "link"))
+		testenv.Output(t, m.command(t.Context(), "ln", "-sfn", "a", "link"))
 		for _, bad := range []string{"other", "link", ".", "..", "a/rootfs", "a/config.json", "a/.."} {
 			m.fails(t, 2, "rm", "a", bad)
 		}
@@ -122,6 +122,9 @@ func TestRemoveRefuses(t *testing.T) {
 			t.Errorf("%s: of a mount it says %q", m.name, says)
 		}
 		m.fails(t, 5, "export", "a")
+		if says := m.fails(t, 5, "-f", "-o", "a", "-i", "/dev/null"); !strings.Contains(says, point) {
+			t.Errorf("%s: of a mount in what is to be replaced it says %q", m.name, says)
+		}
 		if err := unix.Unmount(point, 0); err != nil {
 			t.Fatal(err)
 		}
