@@ -9,7 +9,8 @@ import (
 )
 
 // Extract makes the tree of an image's layers, one on top of the other. maxBytes is how
-// much they may decode to, all together; 0 for no limit.
+// much they may decode to, all together; 0 for no limit. Copies of what they decode to take
+// room on disk meanwhile: see [Archive.SaveRoom].
 func (a *Archive) Extract(ctx context.Context, x *extract.Extractor, img *Opened, maxBytes int64) error {
 	left := maxBytes
 	var next *aheadLayer
@@ -20,7 +21,7 @@ func (a *Archive) Extract(ctx context.Context, x *extract.Extractor, img *Opened
 			return img.layerError(i, err)
 		}
 		next = nil
-		if i+1 < len(img.LayerBlobs) && maxBytes == 0 { // what is left is known only behind this layer
+		if i+1 < len(img.LayerBlobs) && maxBytes == 0 && !a.frugal { // what is left is known only behind this layer
 			next = a.decodeAhead(ctx, img.LayerBlobs[i+1])
 		}
 		var err error
@@ -38,6 +39,17 @@ func (a *Archive) Extract(ctx context.Context, x *extract.Extractor, img *Opened
 		}
 	}
 	return nil
+}
+
+// SaveRoom says that err is of a disk or a quota that is full, and that there may be room enough
+// without the copies, and without those layers of a spooled archive that are extracted: from here on
+// Extract does without them. It has to begin again then, with nothing of the tree left.
+func (a *Archive) SaveRoom(img *Opened, err error) bool {
+	if a.frugal || len(img.LayerBlobs) < 2 || !noRoom(err) {
+		return false
+	}
+	a.frugal = true
+	return true
 }
 
 // aheadLayer is a layer that is decoded and verified while the one below it is extracted. A nil one is none.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
@@ -181,4 +182,19 @@ func TestDecodedIsFreed(t *testing.T) {
 	if err := unix.Fstat(int(d.f.Fd()), &st); err != nil || st.Blocks*512 > freedAtOnce {
 		t.Errorf("%d bytes are on disk, %v", st.Blocks*512, err)
 	}
+}
+
+// Whoever stops does not wait for a Read: with -race, closing the file meanwhile is no race.
+func TestDecodedClosedWhileRead(t *testing.T) {
+	d := &decodedLayer{Hash: sha256.New(), temp: TempFile}
+	d.Write(make([]byte, 4*freedAtOnce))
+	r := d.lastReader()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(io.Discard, r)
+	}()
+	time.Sleep(time.Millisecond)
+	d.Close()
+	<-done
 }

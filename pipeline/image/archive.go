@@ -31,6 +31,7 @@ type Archive struct {
 	members map[string]tarx.Member // by cleaned name, directories left out
 	names   int
 	dir     bool // it has the form of skopeo's dir:
+	frugal  bool // see SaveRoom
 }
 
 // Spool reads a tar stream to its end into f, which belongs to the Archive.
@@ -184,7 +185,7 @@ func (a *Archive) open(m tarx.Member) *io.SectionReader {
 
 // free gives the disk the space of a member of a copy back: best effort.
 func (a *Archive) free(m tarx.Member) {
-	if a.spooled != nil {
+	if a.spooled != nil && a.frugal {
 		free(a.spooled, m.Offset, m.Size)
 	}
 }

@@ -14,13 +14,15 @@ import (
 // decodedLayer keeps what a compressed layer decodes to, in a file, from the first
 // reading for the second: to decode it again takes several times as long. It is a hash
 // that writes down what it gets, as the goroutine that hashes has time for it. Where
-// the disk has no room, nothing is kept.
+// that would be more than what the disk has left for the tree, nothing is kept.
 type decodedLayer struct {
 	hash.Hash
 	temp func() (*os.File, error)
 	f    *os.File
 	size int64
 	err  error
+	// looked is the size at which the room that is left was last looked at.
+	looked int64
 }
 
 func (d *decodedLayer) Write(p []byte) (int, error) {
@@ -38,6 +40,13 @@ func (d *decodedLayer) keep(p []byte) (err error) {
 	}
 	n, err := d.f.Write(p)
 	d.size += int64(n)
+	if err == nil && d.size-d.looked >= freedAtOnce {
+		d.looked = d.size
+		var st unix.Statfs_t
+		if unix.Fstatfs(int(d.f.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize < d.size {
+			err = unix.ENOSPC
+		}
+	}
 	if err != nil {
 		d.f.Truncate(0) // gives the room back: best effort
 	}
@@ -63,7 +72,7 @@ type freeingReader struct {
 	at, freed int64
 }
 
-const freedAtOnce = 4 << 20
+const freedAtOnce = 4 << 20 // bytes
 
 func (r *freeingReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
@@ -75,9 +84,14 @@ func (r *freeingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// free gives the disk the space of a part of a file back: best effort.
+// free gives the disk the space of a part of a file back: best effort. Somebody who does not wait for
+// a Read may close the file meanwhile.
 func free(f *os.File, off, size int64) {
-	unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+	if conn, err := f.SyscallConn(); err == nil {
+		conn.Control(func(fd uintptr) {
+			unix.Fallocate(int(fd), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+		})
+	}
 }
 
 // failed is why it could not be kept, unless it is for want of room.

@@ -22,8 +22,11 @@ func (a *Archive) extractLayer(ctx context.Context, x *extract.Extractor, l Laye
 	if lowest {
 		return a.verifyLayer(l, limit, left, nil, entries)
 	}
-	decoded := &decodedLayer{temp: a.temp}
-	defer decoded.Close()
+	var decoded *decodedLayer
+	if !a.frugal {
+		decoded = &decodedLayer{temp: a.temp}
+		defer decoded.Close()
+	}
 	return a.readTwice(l, limit, left, decoded, func(r io.Reader) error { return x.Whiteouts(ctx, r) }, entries)
 }
 
