@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -88,7 +89,7 @@ func hintOutput(err error, output string) error {
 		return &hintedError{err, "the quota is used up; -o names a directory on another disk"}
 	case errors.Is(err, fs.ErrNotExist):
 		if _, gone := os.Stat(parent); errors.Is(gone, fs.ErrNotExist) {
-			return &hintedError{err, "mkdir -p " + parent}
+			return &hintedError{err, fmt.Sprintf("make the directory %q first", parent)}
 		}
 	}
 	return err

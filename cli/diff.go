@@ -2,8 +2,8 @@ package cli
 
 import (
 	"os"
-	"path/filepath"
 
+	"ocibundle/pipeline/bundle"
 	"ocibundle/specedit"
 )
 
@@ -21,11 +21,13 @@ func (p *program) diff(positional []string) error {
 	f := &files{}
 	var text [2][]byte
 	for i, name := range positional {
-		if fi, err := os.Stat(name); err == nil && fi.IsDir() {
-			name = filepath.Join(name, "config.json")
-		}
 		var err error
-		if text[i], err = f.ReadFile([]string{"the first file", "the second file"}[i], name); err != nil {
+		if fi, serr := os.Stat(name); serr == nil && fi.IsDir() {
+			text[i], err = bundle.Config(name)
+		} else {
+			text[i], err = f.ReadFile([]string{"the first file", "the second file"}[i], name)
+		}
+		if err != nil {
 			return err
 		}
 	}

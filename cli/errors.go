@@ -182,7 +182,7 @@ func bundleStatus(e *bundle.Error) (int, []string) {
 		}
 		return exitUsage, []string{"a bundle is a directory with rootfs and a config.json that has an ociVersion"}
 	case bundle.Mounted:
-		return exitDest, []string{"unmount it first: umount " + e.Detail}
+		return exitDest, []string{fmt.Sprintf("unmount %q first", e.Detail)}
 	case bundle.InUse:
 		return exitDest, []string{"stop the container first"}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -29,6 +30,9 @@ func CDI(label, name string, dirs []string) (Edit, error) {
 	if len(dirs) == 0 {
 		dirs = cdi.DefaultSpecDirs
 	}
+	if err := checkCDI(dirs); err != nil {
+		return Edit{}, Blame(label, err)
+	}
 	cache, err := cdi.NewCache(cdi.WithAutoRefresh(false), cdi.WithSpecDirs(dirs...))
 	if err != nil {
 		return Edit{}, Blame(label, err)
@@ -49,6 +53,34 @@ func CDI(label, name string, dirs []string) (Edit, error) {
 	e := NewEdit(label, func(d *Doc) error { return d.inject(&add, nodes) })
 	e.Decisions = cdiDecisions(&add, nodes)
 	return e, nil
+}
+
+// cdiFileLimit is far beyond what a vendor has to say, in bytes.
+const cdiFileLimit = 16 << 20
+
+// checkCDI refuses what the library would wait for or read without an end.
+func checkCDI(dirs []string) error {
+	for _, dir := range dirs {
+		if dir == "" {
+			return &EditError{Problem: "the name of a directory with CDI files is empty"}
+		}
+		entries, _ := os.ReadDir(dir) // what cannot be read the library passes over, and noCDI tells
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); e.IsDir() || ext != ".json" && ext != ".yaml" {
+				continue
+			}
+			file := filepath.Join(dir, e.Name())
+			st, err := os.Stat(file)
+			switch {
+			case err != nil: // as above
+			case !st.Mode().IsRegular() && !st.IsDir():
+				return &EditError{Problem: fmt.Sprintf("%q cannot be used: it is not a regular file", file)}
+			case st.Size() > cdiFileLimit:
+				return &EditError{Problem: fmt.Sprintf("%q cannot be used: it is larger than %d MiB", file, cdiFileLimit>>20)}
+			}
+		}
+	}
+	return nil
 }
 
 // nodeSource is where the host has a device node.
@@ -214,7 +246,11 @@ func noCDI(cache *cdi.Cache, name string) error {
 	e := &EditError{Problem: fmt.Sprintf("there is no CDI device %q in %s", name, strings.Join(dirs, " and "))}
 	broken := cache.GetErrors()
 	if files := SortedKeys(broken); len(files) > 0 {
-		e.Problem += fmt.Sprintf(", and %q cannot be used: %s", files[0], shorten(broken[files[0]][0].Error()))
+		cause := broken[files[0]][0].Error()
+		if _, rest, ok := strings.Cut(cause, files[0]); ok { // it is said already
+			cause = strings.TrimLeft(rest, `": `)
+		}
+		e.Problem += fmt.Sprintf(", and %q cannot be used: %s", files[0], shorten(cause))
 		if len(files) > 1 {
 			e.Problem += fmt.Sprintf(" (nor can %s more)", jsontree.Count(len(files)-1, "file"))
 		}

@@ -108,6 +108,27 @@ func ReadConfig(dir *os.File) ([]byte, error) {
 	return text, nil
 }
 
+// Config reads the config.json of the directory name, which may be anything. Where there is none to be read the error is an
+// *Error.
+func Config(name string) ([]byte, error) {
+	dir, err := Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	text, err := ReadConfig(dir)
+	why, unfit := errors.AsType[unfit](err)
+	switch {
+	case unfit:
+		return nil, &Error{Kind: None, Dir: name, Detail: fmt.Sprintf("of its %s: %v", configName, why)}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &Error{Kind: None, Dir: name, Detail: "it has no " + configName}
+	case err != nil:
+		return nil, fmt.Errorf("read %q: %w", filepath.Join(name, configName), err)
+	}
+	return text, nil
+}
+
 // contents is what makes a directory a bundle.
 type contents struct {
 	rootfs *os.File // opened with O_PATH

@@ -186,15 +186,17 @@ func TestDecodedIsFreed(t *testing.T) {
 
 // Whoever stops does not wait for a Read: with -race, closing the file meanwhile is no race.
 func TestDecodedClosedWhileRead(t *testing.T) {
-	d := &decodedLayer{Hash: sha256.New(), temp: TempFile}
-	d.Write(make([]byte, 4*freedAtOnce))
-	r := d.lastReader()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		io.Copy(io.Discard, r)
-	}()
-	time.Sleep(time.Millisecond)
-	d.Close()
-	<-done
+	for i := range 30 {
+		d := &decodedLayer{Hash: sha256.New(), temp: TempFile}
+		d.Write(make([]byte, 4*freedAtOnce))
+		r := d.lastReader()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			io.Copy(io.Discard, r)
+		}()
+		time.Sleep(time.Duration(i) * time.Millisecond / 4)
+		d.Close()
+		<-done
+	}
 }

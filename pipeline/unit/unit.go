@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -124,17 +123,9 @@ type config struct {
 }
 
 func read(name string) (c config, err error) {
-	dir, err := bundle.Open(name)
+	text, err := bundle.Config(name)
 	if err != nil {
 		return c, err
-	}
-	defer dir.Close()
-	text, err := bundle.ReadConfig(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return c, &bundle.Error{Kind: bundle.None, Dir: name, Detail: "it has no config.json"}
-	case err != nil:
-		return c, fmt.Errorf("read the config.json of %q: %w", name, err)
 	}
 	if err := json.Unmarshal(text, &c); err != nil || c.Version == "" {
 		return c, &bundle.Error{Kind: bundle.None, Dir: name, Detail: "its config.json is not JSON, or has no ociVersion"}
