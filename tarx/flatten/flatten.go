@@ -42,6 +42,7 @@ type Flattener struct {
 	cost  int64           // of all this, in bytes of memory
 
 	// By the number of an entry, counted through all layers:
+	first   uint32            // of the layer that is read
 	places  []int32           // the directory that it names or makes a name in; noPlace for none
 	targets map[uint32]string // of symlinks
 	inodes  map[uint32]*inode // of files with several names
@@ -240,17 +241,24 @@ func (f *Flattener) step(dir int32, part []byte, follow *int) (int32, bool) {
 	return f.walk(dir, []byte(target), follow)
 }
 
-// make resolves a path and makes what is missing. A file on the way, or a symlink that leads
-// nowhere, gives way to a directory.
+// make resolves a path and makes what is missing. A file of a lower layer on the way, or a symlink
+// that leads nowhere, gives way to a directory; one of this layer is in the way, as in any stream.
 func (f *Flattener) make(path []byte) (int32, error) {
 	var dir int32
-	follow := 0
+	follow, at := 0, 0
 	for part := range bytes.SplitSeq(path, []byte{'/'}) {
 		if len(part) > unix.NAME_MAX {
 			return 0, unix.ENAMETOOLONG
 		}
+		at += len(part) + 1
 		next, ok := f.step(dir, part, &follow)
 		if !ok {
+			if s, there := f.slots[f.key(dir, part)]; there && s.entry >= f.first {
+				if f.targets[uint32(^s.node)] != "" {
+					return 0, &tarx.NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", path[:at-1])}
+				}
+				return 0, tarx.NotDirectory(path[:at-1])
+			}
 			next = f.addDirectory(dir, part)
 			f.slots[f.key(dir, part)] = slot{node: next}
 		}
@@ -267,6 +275,7 @@ func (f *Flattener) addDirectory(parent int32, name []byte) int32 {
 
 // Layer reads a layer and makes the names of its entries.
 func (f *Flattener) Layer(ctx context.Context, r io.Reader) error {
+	f.first = uint32(len(f.places))
 	return f.scan(ctx, r, func(p *tarx.Parser, h *tarx.Header, full []byte) error {
 		f.places = append(f.places, noPlace)
 		if f.MaxEntries > 0 && int64(len(f.places)) > f.MaxEntries {
@@ -306,7 +315,10 @@ func (f *Flattener) entry(h *tarx.Header, full []byte) error {
 		parent, base = full, nil
 	}
 	dir, err := f.make(parent)
-	if err != nil || len(base) > unix.NAME_MAX {
+	if err != nil {
+		return err
+	}
+	if len(base) > unix.NAME_MAX {
 		return unix.ENAMETOOLONG
 	}
 	key := f.key(dir, base)
@@ -351,18 +363,23 @@ func (f *Flattener) link(h *tarx.Header, dir int32, base []byte, n uint32) (made
 	if escapes || !ok {
 		return false, missing
 	}
-	s, ok := f.slots[f.key(from, last)]
+	target, key := f.key(from, last), f.key(dir, base)
+	s, ok := f.slots[target]
 	switch {
+	case ok && target == key:
+		return false, nil
 	case tarx.Dots(last) || ok && s.node >= 0:
 		return false, fmt.Errorf("the hard link's target %q is a directory", tarx.Clip(h.Link))
 	case !ok:
 		return false, missing
 	}
-	key := f.key(dir, base)
 	if old, ok := f.slots[key]; ok && old.node == s.node {
 		return false, nil
 	}
 	f.drop(key)
+	if _, ok := f.walk(0, parent, new(int)); !ok { // it was in what had the name
+		return false, missing
+	}
 	f.slots[key] = slot{n, s.node}
 	file := uint32(^s.node)
 	if f.inodes[file] == nil {

@@ -443,6 +443,7 @@ func cases() []archiveCase {
 		{"a moved file", "dir d\nfile d/a = x", "hard b => d/a\nfile d/.wh.c", "dir d\nfile d/a = x\nhard b => d/a"},
 		{"a hidden directory with a name of two", "dir d\nfile d/a = x\nhard b => d/a", "file .wh.d", "file b = x"},
 		{"a link in the place of its own target", "file a = x\nhard b => a", "hard b => a", "file a = x\nhard b => a"},
+		{"a directory linked to itself", "dir e\nfile e/f = f", "hard e => e", "dir e\nfile e/f = f"},
 		{"a symlink with two names", "sym a -> x\nhard b => a", "file .wh.a", "sym b -> x"},
 		{"an entry below a file", "file d = x", "file d/e = y", "dir d\nfile d/e = y"},
 		{"an entry below a symlink to nowhere", "sym d -> nowhere", "file d/e = y", "dir d\nfile d/e = y"},
@@ -457,6 +458,23 @@ func cases() []archiveCase {
 			one, two := a.layer(c.lower), a.layer(c.upper)
 			a.layout(a.manifest(a.config("", one, two), one, two))
 		}})
+	}
+	// What a layer itself has made is in the way, as in any stream.
+	for _, c := range []struct{ name, lower, upper, stderr string }{
+		{"an entry below a file", "", "file etc = x\nfile etc/passwd = y", `"etc/passwd": "etc".* is not a directory`},
+		{"an entry below a symlink to nowhere", "file x = x", "sym a -> nowhere\nfile a/b/c = y", `"a" is a symlink that leads nowhere`},
+		{"an entry below a file in a file's place", "file d = lower", "file d = upper\nfile d/e = y", `"d".* is not a directory`},
+		{"a link in the place of what its target is in", "file x = x", "dir d\nfile d/f = f\nhard d => d/f", `target "d/f" does not exist`},
+	} {
+		for _, lowest := range []bool{true, false} {
+			list = append(list, archiveCase{name: fmt.Sprintf("one layer: %s, %t", c.name, lowest), code: 3, stderr: c.stderr, make: func(a *archiver) {
+				layers := [][]byte{a.layer(c.lower), a.layer(c.upper)}
+				if lowest {
+					layers = layers[1:]
+				}
+				a.layout(a.manifest(a.config("", layers...), layers...))
+			}})
+		}
 	}
 	for name, upper := range map[string]string{"added": "file d/g = g\nfile b.log = m", "replaced": "file d = file\ndir a.log",
 		"hidden": "file .wh.d\nfile .wh.a.log", "opaque": "dir d\nfile d/.wh..wh..opq\nfile d/g = g"} {
