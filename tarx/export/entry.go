@@ -79,7 +79,14 @@ func (e *exporter) file(name, base string, h int, st *unix.Stat_t) error {
 	if err != nil {
 		return exportError("open", name, err)
 	}
-	defer unix.Close(fd)
+	lent := false
+	defer func() {
+		if lent {
+			e.out.release(fd)
+		} else {
+			unix.Close(fd)
+		}
+	}()
 	link, err := e.link(base, st)
 	if err != nil {
 		return exportError("export", name, err)
@@ -108,10 +115,16 @@ func (e *exporter) file(name, base string, h int, st *unix.Stat_t) error {
 	}
 	var stored int64
 	for _, p := range parts {
-		if err := e.copy(name, fd, p.Off, p.Size); err != nil {
+		stored += p.Size
+		if e.out.splicer != nil && p.Size >= spliceMin {
+			lent = true
+			err = e.out.lend(piece{name: name, fd: fd, off: p.Off, n: p.Size})
+		} else {
+			err = e.copy(name, fd, p.Off, p.Size)
+		}
+		if err != nil {
 			return err
 		}
-		stored += p.Size
 	}
 	if err := e.out.write(tarx.ZeroBlock[:tarx.Padding(stored)]); err != nil {
 		return exportError("write", name, err)

@@ -75,7 +75,7 @@ func Tree(ctx context.Context, w io.Writer, root *os.File, o Options) (*tarx.Rep
 		return nil, err
 	}
 	if err := cmp.Or(e.out.write(make([]byte, 2*tarx.BlockSize)), e.out.flush()); err != nil {
-		return nil, fmt.Errorf("write archive: %w", err)
+		return nil, exportError("write", "archive", err)
 	}
 	e.report.Losses = e.losses.List()
 	return &e.report, nil
@@ -184,6 +184,9 @@ func (e *exporter) name(base string) string {
 
 // exportError names the entry of the stream at which something went wrong.
 func exportError(op, name string, err error) error {
+	if named, ok := errors.AsType[*entryError](err); ok {
+		return named.error
+	}
 	if len(name) > 300 {
 		name = name[:300] + "..."
 	}
@@ -218,12 +221,6 @@ func (e *exporter) write(hdr *tarx.OutHeader) error {
 
 // copy writes n bytes of fd, from off on.
 func (e *exporter) copy(name string, fd int, off, n int64) error {
-	taken, err := e.out.splice(e.ctx, fd, off, n)
-	if err != nil {
-		return exportError("write", name, err)
-	}
-	off += taken
-	n -= taken
 	for n > 0 {
 		b, err := e.out.room()
 		if err != nil {
@@ -234,7 +231,7 @@ func (e *exporter) copy(name string, fd int, off, n int64) error {
 			return exportError("read", name, err)
 		}
 		if m == 0 {
-			return exportError("read", name, errors.New("it shrank while being exported"))
+			return exportError("read", name, errShrank)
 		}
 		e.out.take(m)
 		off += int64(m)

@@ -1,9 +1,10 @@
 package export
 
 import (
-	"context"
+	"errors"
 	"io"
-	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Splicer is a writer that may take the content of a file without a copy of it, as splice(2) puts it into a pipe.
@@ -16,94 +17,131 @@ type Splicer interface {
 
 // output writes to w from a goroutine of its own, while the next part of the stream is made.
 type output struct {
-	splicer Splicer // nil: w is none, or has refused
+	w       io.Writer
+	splicer Splicer // the same; nil: it is none
 	part    []byte  // that is being filled
-	full    chan []byte
+	full    chan piece
 	empty   chan []byte
-	queued  sync.WaitGroup // parts
 	done    chan struct{}
+	// stopped is closed where nobody wants the rest.
+	stopped chan struct{}
 	// failed is closed where writing has failed, with err.
 	failed chan struct{}
 	err    error
 }
 
+// piece is a part of the stream: bytes, or a part of a file.
+type piece struct {
+	part []byte // nil: a file
+
+	name   string // the entry's
+	fd     int
+	off, n int64
+	last   bool // the file is to be closed
+}
+
 const (
 	partSize = 128 << 10
 	parts    = 3
-	// To wait until a part is written costs more than to copy a small file.
+	// spliceMin is from what size on a file is worth a piece of its own.
 	spliceMin = 64 << 10
 )
 
 func newOutput(w io.Writer) *output {
 	o := &output{
+		w:    w,
 		part: make([]byte, 0, partSize),
-		full: make(chan []byte, parts), empty: make(chan []byte, parts),
-		done: make(chan struct{}), failed: make(chan struct{}),
+		full: make(chan piece, parts), empty: make(chan []byte, parts),
+		done: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 	}
 	o.splicer, _ = w.(Splicer)
 	for range parts - 1 {
 		o.empty <- make([]byte, 0, partSize)
 	}
-	go o.run(w)
+	go o.run()
 	return o
 }
 
-func (o *output) run(w io.Writer) {
+func (o *output) run() {
 	defer close(o.done)
-	for part := range o.full {
+	splicer := o.splicer
+	for p := range o.full {
 		if o.err == nil {
-			if _, o.err = w.Write(part); o.err != nil {
+			if p.part != nil {
+				_, o.err = o.w.Write(p.part)
+			} else {
+				o.err = o.send(&p, &splicer)
+			}
+			if o.err != nil {
 				close(o.failed)
 			}
 		}
-		o.empty <- part[:0]
-		o.queued.Done()
+		if p.part != nil {
+			o.empty <- p.part[:0]
+		} else if p.last {
+			unix.Close(p.fd)
+		}
+	}
+}
+
+// send writes a part of a file. splicer becomes nil where it refuses.
+func (o *output) send(p *piece, splicer *Splicer) error {
+	for p.n > 0 && *splicer != nil && !o.over() {
+		n, err := (*splicer).Splice(p.fd, p.off, int(min(p.n, 1<<30)))
+		if err != nil {
+			*splicer = nil
+		}
+		if err != nil || n == 0 {
+			break
+		}
+		p.off, p.n = p.off+int64(n), p.n-int64(n)
+	}
+	if p.n == 0 {
+		return nil
+	}
+	b := make([]byte, partSize)
+	for p.n > 0 && !o.over() {
+		n, err := pread(p.fd, b[:min(p.n, partSize)], p.off)
+		if err == nil && n == 0 {
+			err = errShrank
+		}
+		if err != nil {
+			return &entryError{exportError("read", p.name, err)}
+		}
+		if _, err := o.w.Write(b[:n]); err != nil {
+			return &entryError{exportError("write", p.name, err)}
+		}
+		p.off, p.n = p.off+int64(n), p.n-int64(n)
+	}
+	return nil
+}
+
+var errShrank = errors.New("it shrank while being exported")
+
+// entryError is an error that names its entry.
+type entryError struct{ error }
+
+func (o *output) over() bool {
+	select {
+	case <-o.stopped:
+		return true
+	default:
+		return false
 	}
 }
 
 // next gives what is filled to be written, and returns the error of what was written so far.
 func (o *output) next() error {
-	o.queued.Add(1)
-	o.full <- o.part
-	o.part = <-o.empty
-	return o.failure()
-}
-
-func (o *output) failure() error {
+	if len(o.part) > 0 {
+		o.full <- piece{part: o.part}
+		o.part = <-o.empty
+	}
 	select {
 	case <-o.failed:
 		return o.err
 	default:
 		return nil
 	}
-}
-
-// splice writes what w takes of n bytes of fd, from off on, without a copy. The rest is to be copied. The error is that
-// of what was written before.
-func (o *output) splice(ctx context.Context, fd int, off, n int64) (taken int64, err error) {
-	if o.splicer == nil || n < spliceMin {
-		return 0, nil
-	}
-	if len(o.part) > 0 {
-		if err := o.next(); err != nil {
-			return 0, err
-		}
-	}
-	o.queued.Wait()
-	if err := o.failure(); err != nil {
-		return 0, err
-	}
-	for taken < n && ctx.Err() == nil {
-		m, err := o.splicer.Splice(fd, off+taken, int(min(n-taken, 1<<30)))
-		if err != nil {
-			o.splicer = nil
-		}
-		if err != nil || m == 0 {
-			break
-		}
-		taken += int64(m)
-	}
-	return taken, nil
 }
 
 // room is where the next bytes of the stream go, at least one. take says how many have come.
@@ -131,17 +169,32 @@ func (o *output) write(b []byte) error {
 	return nil
 }
 
-// flush waits until everything is written.
-func (o *output) flush() error {
-	o.queued.Add(1)
-	o.full <- o.part
-	o.part = nil
-	o.end()
-	return o.err
+// lend has a part of a file written while the stream goes on. The file belongs to the output until release.
+func (o *output) lend(p piece) error {
+	if err := o.next(); err != nil {
+		return exportError("write", p.name, err)
+	}
+	o.full <- p
+	return nil
 }
 
-// end waits for the goroutine to end. What was not given to it is lost.
+// release has a file closed that was lent.
+func (o *output) release(fd int) { o.full <- piece{fd: fd, last: true} }
+
+// flush waits until everything is written.
+func (o *output) flush() error {
+	err := o.next()
+	close(o.full)
+	<-o.done
+	if err == nil {
+		err = o.err
+	}
+	return err
+}
+
+// end waits for the goroutine to end. What has not been written is lost.
 func (o *output) end() {
+	close(o.stopped)
 	close(o.full)
 	<-o.done
 }

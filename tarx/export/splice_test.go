@@ -115,3 +115,39 @@ func TestExportSpliceUnread(t *testing.T) {
 		t.Errorf("%v, want EPIPE for the large file", err)
 	}
 }
+
+// shrinking cuts a file off when half of it has been taken.
+type shrinking struct {
+	pipe
+	file string
+}
+
+func (s *shrinking) Splice(fd int, off int64, n int) (int, error) {
+	if off > 0 {
+		os.Truncate(s.file, off)
+	}
+	return s.pipe.Splice(fd, off, min(n, 1<<20))
+}
+
+func TestExportSpliceShrunk(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "large")
+	testenv.Must(t, os.WriteFile(file, make([]byte, 4<<20), 0o644))
+	testenv.Must(t, os.WriteFile(filepath.Join(dir, "more"), make([]byte, 4<<20), 0o644))
+	r, w, err := os.Pipe()
+	testenv.Must(t, err)
+	defer r.Close()
+	defer w.Close()
+	root, err := os.Open(dir)
+	testenv.Must(t, err)
+	defer root.Close()
+	before := openFDs(t)
+	go io.Copy(io.Discard, r)
+	_, err = Tree(t.Context(), &shrinking{pipe{File: w, most: 1 << 40}, file}, root, Options{})
+	if err == nil || err.Error() != `read "large": it shrank while being exported` {
+		t.Errorf("got %v", err)
+	}
+	if after := openFDs(t); after != before {
+		t.Errorf("%d descriptors were open before, %d after", before, after)
+	}
+}
