@@ -149,9 +149,10 @@ var findingHints = map[string]string{
 	specedit.FindingMapping:       "a mapping is in /linux/uidMappings and /linux/gidMappings; the caller's ids are in /etc/subuid and /etc/subgid",
 }
 
-// explain says why there is no namespace in which what was forbidden would have been allowed.
+// explain says why there is no namespace in which what was forbidden would have been allowed, and
+// in which there would be the ids that are missing.
 func (p *program) explain(err error, ids userns.State) {
-	if errors.Is(err, fs.ErrPermission) {
+	if _, lacking := errors.AsType[*userns.Error](err); lacking || errors.Is(err, fs.ErrPermission) {
 		p.warn(ids.Notes...)
 	}
 }

@@ -191,7 +191,8 @@ func TestEnterForbidden(t *testing.T) {
 				mapString(r.State.Disk.UIDMaps) != fmt.Sprintf("0:%d:1", w.uid) || r.CapEff != "0000000000000000" {
 				t.Errorf("self: %+v", r)
 			}
-			if r = w.run(w.command(c.role, Request{Mode: ModeWidest}, "", c.wrapper...)); r.Error != "" || r.State.InNamespace || r.State.Notes != nil {
+			if r = w.run(w.command(c.role, Request{Mode: ModeWidest}, "", c.wrapper...)); r.Error != "" || r.State.InNamespace ||
+				len(r.State.Notes) != 1 || !strings.HasPrefix(r.State.Notes[0], "the subordinate ids of the user are not there: ") {
 				t.Errorf("widest: %+v", r)
 			}
 		})

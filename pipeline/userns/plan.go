@@ -176,7 +176,11 @@ func (c caller) asUser(mode Mode, r Request) ([]attempt, error) {
 	case ModeNone:
 		return nil, &Error{Kind: KindNeedsRoot}
 	case ModeWidest:
-		return c.best(mode, user.IdentityMapping{}, "")
+		attempts, err := c.best(mode, user.IdentityMapping{}, "")
+		if err == nil {
+			c.noteOwn(attempts)
+		}
+		return attempts, err
 	case ModeSelf:
 		return c.best(mode, c.own(), "no user namespace, so file capabilities cannot be kept")
 	case ModeSubid:
@@ -219,6 +223,21 @@ func (c caller) best(mode Mode, host user.IdentityMapping, lost string) (out []a
 		out = append(out, a...)
 	}
 	return append(out, attempt{withCapRoot(State{Mode: mode, Host: host, Disk: host}), lost}), nil
+}
+
+// noteOwn has the attempts that lack the caller's subordinate ids say why.
+func (c caller) noteOwn(attempts []attempt) {
+	missing := c.missing()
+	for i := range attempts {
+		a := &attempts[i]
+		if missing == nil && i == 0 {
+			continue
+		}
+		a.lost = "the subordinate ids of the user are not there"
+		if missing != nil {
+			a.state.Notes, a.lost = append(a.state.Notes, a.note(missing)...), ""
+		}
+	}
 }
 
 // mode is the one that r asks for, auto resolved.

@@ -181,7 +181,7 @@ func (s *scene) message(res *inject.Result, e expectation) (wrong []string) {
 	if len(errors) != 1 {
 		return []string{fmt.Sprintf("exit %d, and %d lines of what is wrong", res.Code, len(errors))}
 	}
-	if strings.Contains(errors[0], e.says) || strings.Contains(string(res.Stdout), e.says) {
+	if strings.Contains(string(res.Stderr), e.says) || strings.Contains(string(res.Stdout), e.says) {
 		return nil
 	}
 	return []string{fmt.Sprintf("does not say %q but: %s", e.says, firstLine(errors[0]))}
