@@ -92,7 +92,7 @@ func TestMistakes(t *testing.T) {
 		{`-p 80:80`, "there is no flag -p", "--net host"},
 		{`--name x`, "there is no flag --name", "runc run"},
 		{`--entrypoint x`, "there is no flag --entrypoint", "after --"},
-		{`--dns 1.1.1.1`, "there is no flag --dns", "-v ./resolv.conf:/etc/resolv.conf:ro"},
+		{`--dns 1.1.1.1`, "there is no flag --dns", "--resolv FILE"},
 		{`--label a=b`, "there is no flag --label", "--annotation K=V"},
 		{`--userns host`, "there is no flag --userns", "--remap"},
 		{`--cap-ad X`, "there is no flag --cap-ad", "--cap-add"},
