@@ -39,7 +39,11 @@ func (k *checker) readMapping() {
 	var err error
 	if k.mapping, err = k.ids.ToDisk(host); err != nil {
 		k.mapped = false
-		k.at(specedit.FindingMapping, "/linux/uidMappings", "the caller cannot have the mapping: %v", err)
+		why := err.Error()
+		if len(k.ids.Notes) > 0 {
+			why = k.ids.Notes[0] // why there are fewer ids than the caller could have
+		}
+		k.at(specedit.FindingMapping, "/linux/uidMappings", "the caller cannot have the mapping: %s", why)
 	}
 }
 

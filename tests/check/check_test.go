@@ -387,3 +387,18 @@ func TestRootless(t *testing.T) {
 		})
 	}
 }
+
+// Without the helpers a user's bundle cannot be read whole, and that is what is said, not that its ids are wrong.
+func TestWithoutHelpers(t *testing.T) {
+	testenv.NeedTool(t, "newuidmap")
+	h := asUser(t, testenv.UserOptions{SubIDs: 65536})
+	dir := h.bundle(t, stream(t), "--remap", "subid")
+	for command, code := range map[string]int{"check": 3, "export": 2} {
+		cmd := h.command(t.Context(), testenv.Binary(t), command, dir)
+		cmd.Env = append(cmd.Env, "PATH=/nowhere")
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != code || !strings.Contains(string(out), "find newuidmap in PATH: not found") {
+			t.Errorf("%s: exit code %d, want %d: %s", command, got, code, out)
+		}
+	}
+}

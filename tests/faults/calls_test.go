@@ -92,6 +92,9 @@ func expectFailure(c *command, ref *reference, fault *inject.Fault, hit *inject.
 		e.says = "" // check makes them for a user namespace alone: a finding that there is none to be had
 	case hit.UserNamespace:
 		e.codes, e.says, e.lossy = append(e.codes, 2), "", true
+		if c.name == "check" {
+			e.codes = append(e.codes, 3) // that there is none to be had is a finding
+		}
 	case !strings.HasPrefix(fault.Kind.Name, "write"):
 	case hit.FD == 2:
 		e.codes, e.mute = []int{ref.code}, true
