@@ -105,7 +105,7 @@ func (n *aheadLayer) extract(ctx context.Context, x *extract.Extractor) error {
 	if err := x.Whiteouts(ctx, n.decoded.reader()); err != nil {
 		return err
 	}
-	return x.Layer(ctx, n.decoded.lastReader())
+	return x.Layer(ctx, n.decoded.lastReader(), nil)
 }
 
 // stop ends the decoding, and gives the room back.

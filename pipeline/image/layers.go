@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"github.com/google/go-containerregistry/pkg/v1"
@@ -18,10 +19,10 @@ import (
 // takes away what it hides; the lowest layer hides nothing, and is made in the
 // same reading.
 func (a *Archive) extractLayer(ctx context.Context, x *extract.Extractor, l Layer, lowest bool, limit int64, left *int64) error {
-	entries := func(r io.Reader) error { return x.Layer(ctx, r) }
 	if lowest {
-		return a.verifyLayer(l, limit, left, nil, entries)
+		return a.verifyWith(l, limit, left, nil, func(r io.Reader, h hash.Hash) error { return x.Layer(ctx, r, h) })
 	}
+	entries := func(r io.Reader) error { return x.Layer(ctx, r, nil) }
 	var decoded *decodedLayer
 	if !a.frugal {
 		decoded = &decodedLayer{temp: a.temp}
@@ -70,6 +71,15 @@ func (img *Opened) layerError(i int, err error) error {
 // verifyLayer has f read a layer and compares its digests with those announced. If it is compressed, decoded, if not nil,
 // gets what it decodes to.
 func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, decoded *decodedLayer, f func(io.Reader) error) error {
+	return a.verifyWith(l, limit, left, decoded, func(r io.Reader, h hash.Hash) error {
+		d := decode.NewDigester(r, h)
+		defer d.Close()
+		return f(d)
+	})
+}
+
+// verifyWith is verifyLayer with an f that hashes what it reads.
+func (a *Archive) verifyWith(l Layer, limit int64, left *int64, decoded *decodedLayer, f func(io.Reader, hash.Hash) error) error {
 	var raw *decode.Digester
 	var src io.Reader = a.open(l.Member)
 	if l.digest.Hex != "" && l.digest != l.DiffID {
@@ -92,15 +102,13 @@ func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, decoded *decode
 	if decoded != nil && in.Compressed {
 		decoded.Hash, h = h, decoded
 	}
-	diff := decode.NewDigester(in.Out, h)
-	defer diff.Close()
-	var out io.Reader = diff
+	out := in.Out
 	var limited *decode.LimitReader
 	if limit > 0 {
-		limited = &decode.LimitReader{R: diff, Limit: limit, Left: *left}
+		limited = &decode.LimitReader{R: out, Limit: limit, Left: *left}
 		out = limited
 	}
-	if err := f(out); err != nil {
+	if err := f(out, h); err != nil {
 		return a.blameBlob(l, in.Explain(err))
 	}
 	if limited != nil {
@@ -114,7 +122,7 @@ func (a *Archive) verifyLayer(l Layer, limit int64, left *int64, decoded *decode
 			return err
 		}
 	}
-	if err := compare(l.DiffID, diff.Sum()); err != nil {
+	if err := compare(l.DiffID, hex.EncodeToString(h.Sum(nil))); err != nil {
 		return err
 	}
 	return decoded.failed()

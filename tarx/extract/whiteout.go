@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"hash"
 	"io"
 	"strings"
 
@@ -203,8 +204,10 @@ func (x *Extractor) clearSymlink(path []byte) error {
 // Layer reads a layer and makes its entries, but for whiteouts, on top of the
 // tree. A directory that the layer does not name keeps its metadata. A layer
 // may be without entries and without an end-of-archive marker: that it is
-// complete is for the caller to know, by its digest.
-func (x *Extractor) Layer(ctx context.Context, r io.Reader) error {
+// complete is for the caller to know, by its digest: h, if it is not nil, gets
+// all that is read.
+func (x *Extractor) Layer(ctx context.Context, r io.Reader, h hash.Hash) error {
+	x.Options.Hash = h
 	x.upper = x.layers > 0
 	x.layers++
 	x.layer = true

@@ -41,7 +41,7 @@ func apply(t *testing.T, dir string, o tarx.Options, layers ...[]byte) (*tarx.Re
 				return nil, err
 			}
 		}
-		if err := x.Layer(t.Context(), bytes.NewReader(l)); err != nil {
+		if err := x.Layer(t.Context(), bytes.NewReader(l), nil); err != nil {
 			return nil, err
 		}
 	}
