@@ -75,7 +75,7 @@ func Tree(ctx context.Context, w io.Writer, root *os.File, o Options) (*tarx.Rep
 		return nil, err
 	}
 	if err := cmp.Or(e.out.write(make([]byte, 2*tarx.BlockSize)), e.out.flush()); err != nil {
-		return nil, exportError("write", "archive", err)
+		return nil, exportError("write archive", "", err)
 	}
 	e.report.Losses = e.losses.List()
 	return &e.report, nil
@@ -182,10 +182,13 @@ func (e *exporter) name(base string) string {
 	return string(e.path) + base
 }
 
-// exportError names the entry of the stream at which something went wrong.
+// exportError names the entry of the stream at which something went wrong, if it was at one.
 func exportError(op, name string, err error) error {
 	if named, ok := errors.AsType[*entryError](err); ok {
 		return named.error
+	}
+	if name == "" {
+		return fmt.Errorf("%s: %w", op, err)
 	}
 	if len(name) > 300 {
 		name = name[:300] + "..."
