@@ -27,20 +27,20 @@ missing() {
     done <"$table" | tr " " "\n" | sort -u
 }
 
-# go_builds: Go 1.21 and later fetch the version that go.mod names; older ones cannot read that file.
-go_builds() { said=$(cd "$tests/.." && "${GO:-go}" list -m 2>&1); }
+# Go 1.21 and later fetch the version that go.mod names; older ones cannot read that file. It says itself what it fetches, and
+# what goes wrong.
+go_builds() { (cd "$tests/.." && "${GO:-go}" list -m >/dev/null); }
 
-# go_is_old: what there is of Go is none, or one of those.
+# go_is_old: what there is of Go is none, or too old for that. It is not to fetch another one for that.
 go_is_old() {
     ! command -v "${GO:-go}" >/dev/null ||
-        dpkg --compare-versions "$("${GO:-go}" version | sed 's/^go version go\([0-9.]*\).*/\1/')" lt 1.21
+        dpkg --compare-versions "$(GOTOOLCHAIN=local "${GO:-go}" version | sed 's/^go version go\([0-9.]*\).*/\1/')" lt 1.21
 }
 
 if [ "${1-}" = go ]; then
-    if go_builds; then exit 0; fi
     if ! go_is_old; then
-        echo "$said" >&2
-        exit 1
+        go_builds
+        exit
     fi
     first=golang-go
     . /etc/os-release
@@ -108,7 +108,6 @@ update
 if [ "${1-}" = go ]; then
     install_go && go_builds && exit
     echo "Go 1.21 or later is needed, which this release of the system does not have: https://go.dev/doc/install" >&2
-    echo "$said" >&2
     exit 1
 fi
 
