@@ -53,7 +53,8 @@ test: go
 	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && chmod 755 "$$cache" && \
 	    set -x && OCIBUNDLE_TEST_CACHE="$$cache" tests/with-cgroups.sh $(GO) test -vet=off -count=1 -timeout 60m ./...
 
-# Everything fails that can fail, one thing at a time: some hours. `test` runs a sample.
+# Everything fails that can fail, one thing at a time: half an hour on two processors that have
+# nothing else to do. `test` runs a sample.
 faults: export TMPDIR ?= /var/tmp
 faults: go
 	tests/setup.sh
