@@ -48,7 +48,7 @@ type Command struct {
 	// Record reports every call but those of the runtime for itself. Without it and without a Fault nothing is reported.
 	Record bool
 	Fault  *Fault
-	// After sends Signal so long after the start, where it is not 0, or calls Do.
+	// After sends Signal so long after the program's execve(2), where it is not 0, or calls Do.
 	After  time.Duration
 	Signal syscall.Signal
 	Do     func()
@@ -179,6 +179,9 @@ func (r *run) start() error {
 		}
 		r.answered.Add(1)
 		go r.answer()
+	}
+	if c.After != 0 {
+		ours.Read(make([]byte, 1)) // its other end closes with the execve: what is sent before would be lost
 	}
 	return nil
 }
