@@ -224,6 +224,19 @@ func TestReplaceOnce(t *testing.T) {
 	wantDest(t, err, DestBusy)
 }
 
+// A bundle that another run has removed since it was opened is one that another run works on.
+func TestReplacedWhileLookedAt(t *testing.T) {
+	dir := makeBundle(t, filepath.Join(t.TempDir(), "b"))
+	d := &Destination{dir: dir, force: true}
+	f, err := os.Open(dir)
+	must(t, err)
+	must(t, os.RemoveAll(dir))
+	wantDest(t, d.lookInto(t.Context(), f), DestBusy)
+	if _, err := f.Stat(); err == nil {
+		t.Error("the directory is still open")
+	}
+}
+
 func TestRemoveAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	x := filepath.Join(dir, "x")

@@ -73,16 +73,25 @@ func (d *Destination) look(ctx context.Context) error {
 	case nil:
 	case unix.EXDEV:
 		return d.fail(DestMount, "")
+	case unix.ENOENT:
+		return nil // it has just gone
 	default:
 		return fmt.Errorf("open %q: %w", d.dir, err)
 	}
-	f := os.NewFile(uintptr(fd), d.dir)
+	return d.lookInto(ctx, os.NewFile(uintptr(fd), d.dir))
+}
+
+// lookInto finds out whether the directory that f is open on may give way. f is its to close.
+func (d *Destination) lookInto(ctx context.Context, f *os.File) error {
 	empty, err := holdsOnly(f, func(string) bool { return false })
 	if err == nil && !empty {
 		err = d.fail(DestExists, "")
 		if d.force {
 			err = d.replaceable(ctx, f)
 		}
+	}
+	if errors.Is(err, unix.ENOENT) { // it is gone since it was opened: getdents(2), ENOENT
+		err = d.fail(DestBusy, "")
 	}
 	if empty || err != nil {
 		f.Close()
