@@ -163,6 +163,12 @@ func TestUnknownFlags(t *testing.T) {
 	}
 }
 
+func TestNoRuntime(t *testing.T) {
+	if _, err := findRuntime([]string{"no-such-runtime", "no-other"}); err == nil || err.Error() != "find a runtime: there is no no-such-runtime, and no no-other" {
+		t.Error(err)
+	}
+}
+
 // A file is read once, standard input by one reader only, and none without a limit.
 func TestReadFile(t *testing.T) {
 	dir := t.TempDir()

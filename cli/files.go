@@ -37,9 +37,6 @@ func (f *files) ReadFile(flag, name string) ([]byte, error) {
 		defer r.Close()
 	}
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if errors.Is(err, unix.EISDIR) {
-		return nil, (&usageError{msg: flag, err: err}).hint("a bundle's config is %s", filepath.Join(name, "config.json"))
-	}
 	if err != nil {
 		return nil, &usageError{msg: flag, err: err}
 	}
@@ -59,8 +56,13 @@ func setTemplate(p *specedit.Plan, name string, f *files) error {
 	p.BaseLabel = "--template " + name
 	var err error
 	p.Base, err = f.ReadFile("--template", name)
-	if e, ok := errors.AsType[*usageError](err); ok && errors.Is(err, fs.ErrNotExist) && !strings.Contains(name, "/") {
-		return e.hint("--template is %s, or a file", strings.Join(templates, ", "))
+	if e, ok := errors.AsType[*usageError](err); ok {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !strings.Contains(name, "/"):
+			return e.hint("--template is %s, or a file", strings.Join(templates, ", "))
+		case errors.Is(err, unix.EISDIR):
+			return e.hint("a bundle's config is %q", filepath.Join(name, "config.json"))
+		}
 	}
 	return err
 }

@@ -89,7 +89,7 @@ func (c *Config) prepare() (*Result, error) {
 	}
 	c.Spec.Host.Hostname = filepath.Base(res.Output)
 	if c.AbsoluteRoot {
-		c.Spec.RootPath = filepath.Join(res.Output, "rootfs")
+		c.Spec.RootPath = filepath.Join(res.Output, rootfsName)
 	}
 	// With an image, what the edits change is in the stream.
 	if !c.Image {

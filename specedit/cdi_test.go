@@ -193,28 +193,33 @@ func TestCDILookup(t *testing.T) {
 
 // What would keep the library waiting, or reading without an end, is refused.
 func TestCDIFiles(t *testing.T) {
-	for name, make := range map[string]func(file string) error{
-		"not a regular file":  func(file string) error { return unix.Mkfifo(file, 0o644) },
-		"it is not a regular": func(file string) error { return os.Symlink("/dev/zero", file) },
-		"larger than 16 MiB": func(file string) error {
+	for _, tt := range []struct {
+		put  func(file string) error
+		want string
+	}{
+		{func(file string) error { return unix.Mkfifo(file, 0o644) }, "it is not a regular file"},
+		{func(file string) error { return os.Symlink("/dev/zero", file) }, "it is not a regular file"},
+		{func(file string) error {
 			return errors.Join(os.WriteFile(file, nil, 0o644), os.Truncate(file, 16<<20+1))
-		},
+		}, "larger than 16 MiB"},
 	} {
 		dir := cdiDir(t, map[string]string{"all.json": everything})
 		file := filepath.Join(dir, "z.yaml")
-		if err := make(file); err != nil {
+		if err := tt.put(file); err != nil {
 			t.Fatal(err)
 		}
 		_, err := specedit.CDI("--device x", "vendor.com/all=x", []string{dir})
-		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), file) {
-			t.Errorf("%v, want %q", err, name)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%v, want %q", err, tt.want)
 		}
 	}
 	if _, err := specedit.CDI("--device x", "vendor.com/all=x", []string{""}); err == nil || !strings.Contains(err.Error(), "is empty") {
 		t.Errorf("the directory without a name: %v", err)
 	}
 	dir := cdiDir(t, map[string]string{"broken.yaml": "a: [\n"})
-	os.Mkdir(filepath.Join(dir, "directory.json"), 0o755)
+	if err := os.Mkdir(filepath.Join(dir, "directory.json"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := specedit.CDI("--device x", "vendor.com/all=x", []string{dir}); err == nil || !strings.Contains(err.Error(), "did not find expected") {
 		t.Errorf("a broken file: %v", err)
 	}

@@ -114,6 +114,7 @@ func (c *checker) fail(path []string, by, format string, args ...any) *EditError
 	return err
 }
 
+// value looks at one value. Nobody keeps its path, so the paths of what is in it are made in the same array.
 func (c *checker) value(n *jsontree.Node, t reflect.Type, path []string, by string) {
 	if c.done() {
 		return

@@ -35,6 +35,11 @@ func NotDirectory(path []byte) error {
 	return &NameError{Msg: fmt.Sprintf("%q, or what leads to it, is not a directory", path), NotDir: true}
 }
 
+// LeadsNowhere is the error of a path that leads through a symlink to what is not there.
+func LeadsNowhere(path []byte) error {
+	return &NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", Clip(path))}
+}
+
 // Normalize appends name to b with one slash between components and none
 // around them, and without "." components. ".." stays, for the kernel to
 // resolve. escapes says that there are more of them than there is to leave.

@@ -42,7 +42,7 @@ cleanup() {
         docker rmi "$name" >/dev/null
     fi
     # An ordinary user cannot remove the files of other ids otherwise.
-    [ "$uid" -eq 0 ] || "$work/ocibundle" rm -f "$work/user/redis"
+    [ ! -d "$work/user" ] || "$work/ocibundle" rm -f "$work/user/redis"
     rm -rf "$work"
     exit "$status"
 }

@@ -227,7 +227,10 @@ func TestReplaceOnce(t *testing.T) {
 // A bundle that another run has removed since it was opened is one that another run works on.
 func TestReplacedWhileLookedAt(t *testing.T) {
 	dir := makeBundle(t, filepath.Join(t.TempDir(), "b"))
-	d := &Destination{dir: dir, force: true}
+	parent, err := os.Open(filepath.Dir(dir))
+	must(t, err)
+	defer parent.Close()
+	d := &Destination{Parent: parent, dir: dir, base: "b", force: true}
 	f, err := os.Open(dir)
 	must(t, err)
 	must(t, os.RemoveAll(dir))

@@ -90,8 +90,10 @@ func (d *Destination) lookInto(ctx context.Context, f *os.File) error {
 			err = d.replaceable(ctx, f)
 		}
 	}
-	if errors.Is(err, unix.ENOENT) { // it is gone since it was opened: getdents(2), ENOENT
-		err = d.fail(DestBusy, "")
+	if errors.Is(err, unix.ENOENT) { // as of a directory that is gone since it was opened: getdents(2)
+		if same, nerr := d.named(f, d.base); nerr == nil && !same {
+			err = d.fail(DestBusy, "")
+		}
 	}
 	if empty || err != nil {
 		f.Close()

@@ -183,7 +183,7 @@ func (a *Archive) open(m tarx.Member) *io.SectionReader {
 	return io.NewSectionReader(a.f, m.Offset, m.Size)
 }
 
-// free gives the disk the space of a member of a copy back: best effort.
+// free gives the disk the space of a member of a copy back, where it has to be saved: best effort.
 func (a *Archive) free(m tarx.Member) {
 	if a.spooled != nil && a.frugal {
 		free(a.spooled, m.Offset, m.Size)

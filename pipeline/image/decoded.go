@@ -21,8 +21,6 @@ type decodedLayer struct {
 	f    *os.File
 	size int64
 	err  error
-	// looked is the size at which the room that is left was last looked at.
-	looked int64
 }
 
 func (d *decodedLayer) Write(p []byte) (int, error) {
@@ -40,8 +38,7 @@ func (d *decodedLayer) keep(p []byte) (err error) {
 	}
 	n, err := d.f.Write(p)
 	d.size += int64(n)
-	if err == nil && d.size-d.looked >= freedAtOnce {
-		d.looked = d.size
+	if err == nil && d.size/freedAtOnce > (d.size-int64(n))/freedAtOnce { // not at every write
 		var st unix.Statfs_t
 		if unix.Fstatfs(int(d.f.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize < d.size {
 			err = unix.ENOSPC

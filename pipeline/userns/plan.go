@@ -225,17 +225,16 @@ func (c caller) best(mode Mode, host user.IdentityMapping, lost string) (out []a
 	return append(out, attempt{withCapRoot(State{Mode: mode, Host: host, Disk: host}), lost}), nil
 }
 
-// noteOwn has the attempts that lack the caller's subordinate ids say why.
+// noteOwn has the attempts that lack the caller's subordinate ids say why: all of them, or those behind the first.
 func (c caller) noteOwn(attempts []attempt) {
+	const lost = "the subordinate ids of the user are not there"
 	missing := c.missing()
 	for i := range attempts {
-		a := &attempts[i]
-		if missing == nil && i == 0 {
-			continue
-		}
-		a.lost = "the subordinate ids of the user are not there"
-		if missing != nil {
-			a.state.Notes, a.lost = append(a.state.Notes, a.note(missing)...), ""
+		switch a := &attempts[i]; {
+		case missing != nil:
+			a.state.Notes = append(a.state.Notes, attempt{lost: lost}.note(missing)...)
+		case i > 0:
+			a.lost = lost
 		}
 	}
 }

@@ -3,6 +3,7 @@ package export
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,11 +24,15 @@ type output struct {
 	full    chan piece
 	empty   chan []byte
 	done    chan struct{}
-	// stopped is closed where nobody wants the rest.
-	stopped chan struct{}
+	// stopped says that nobody wants the rest.
+	stopped atomic.Bool
 	// failed is closed where writing has failed, with err.
 	failed chan struct{}
 	err    error
+
+	// Of the goroutine alone:
+	refused bool   // the splicer takes nothing
+	buf     []byte // for what is copied then
 }
 
 // piece is a part of the stream: bytes, or a part of a file.
@@ -52,7 +57,7 @@ func newOutput(w io.Writer) *output {
 		w:    w,
 		part: make([]byte, 0, partSize),
 		full: make(chan piece, parts), empty: make(chan []byte, parts),
-		done: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
+		done: make(chan struct{}), failed: make(chan struct{}),
 	}
 	o.splicer, _ = w.(Splicer)
 	for range parts - 1 {
@@ -64,13 +69,12 @@ func newOutput(w io.Writer) *output {
 
 func (o *output) run() {
 	defer close(o.done)
-	splicer := o.splicer
 	for p := range o.full {
 		if o.err == nil {
 			if p.part != nil {
 				_, o.err = o.w.Write(p.part)
 			} else {
-				o.err = o.send(&p, &splicer)
+				o.err = o.send(p)
 			}
 			if o.err != nil {
 				close(o.failed)
@@ -84,23 +88,21 @@ func (o *output) run() {
 	}
 }
 
-// send writes a part of a file. splicer becomes nil where it refuses.
-func (o *output) send(p *piece, splicer *Splicer) error {
-	for p.n > 0 && *splicer != nil && !o.over() {
-		n, err := (*splicer).Splice(p.fd, p.off, int(min(p.n, 1<<30)))
-		if err != nil {
-			*splicer = nil
-		}
-		if err != nil || n == 0 {
+// send writes a part of a file.
+func (o *output) send(p piece) error {
+	for p.n > 0 && !o.refused && !o.stopped.Load() {
+		n, err := o.splicer.Splice(p.fd, p.off, int(min(p.n, 1<<30)))
+		o.refused = err != nil
+		if n <= 0 {
 			break
 		}
 		p.off, p.n = p.off+int64(n), p.n-int64(n)
 	}
-	if p.n == 0 {
-		return nil
-	}
-	b := make([]byte, partSize)
-	for p.n > 0 && !o.over() {
+	for p.n > 0 && !o.stopped.Load() {
+		if o.buf == nil {
+			o.buf = make([]byte, partSize)
+		}
+		b := o.buf
 		n, err := pread(p.fd, b[:min(p.n, partSize)], p.off)
 		if err == nil && n == 0 {
 			err = errShrank
@@ -120,15 +122,6 @@ var errShrank = errors.New("it shrank while being exported")
 
 // entryError is an error that names its entry.
 type entryError struct{ error }
-
-func (o *output) over() bool {
-	select {
-	case <-o.stopped:
-		return true
-	default:
-		return false
-	}
-}
 
 // next gives what is filled to be written, and returns the error of what was written so far.
 func (o *output) next() error {
@@ -183,18 +176,15 @@ func (o *output) release(fd int) { o.full <- piece{fd: fd, last: true} }
 
 // flush waits until everything is written.
 func (o *output) flush() error {
-	err := o.next()
+	o.next() // its error is o.err, too
 	close(o.full)
 	<-o.done
-	if err == nil {
-		err = o.err
-	}
-	return err
+	return o.err
 }
 
 // end waits for the goroutine to end. What has not been written is lost.
 func (o *output) end() {
-	close(o.stopped)
+	o.stopped.Store(true)
 	close(o.full)
 	<-o.done
 }

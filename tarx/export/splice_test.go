@@ -36,15 +36,25 @@ func (p *pipe) Splice(fd int, off int64, n int) (int, error) {
 	return int(m), err
 }
 
+// ends opens a tree, and a pipe for it to go through.
+func ends(t *testing.T, dir string) (root, r, w *os.File) {
+	t.Helper()
+	root, err := os.Open(dir)
+	testenv.Must(t, err)
+	r, w, err = os.Pipe()
+	testenv.Must(t, err)
+	t.Cleanup(func() {
+		for _, f := range []*os.File{root, r, w} {
+			f.Close()
+		}
+	})
+	return root, r, w
+}
+
 // throughPipe exports into a pipe that takes most bytes of content without a copy.
 func throughPipe(t *testing.T, dir string, most int, empty bool) (stream []byte, taken int, err error) {
 	t.Helper()
-	r, w, err := os.Pipe()
-	testenv.Must(t, err)
-	defer r.Close()
-	root, err := os.Open(dir)
-	testenv.Must(t, err)
-	defer root.Close()
+	root, r, w := ends(t, dir)
 	p := &pipe{File: w, most: most, empty: empty}
 	exported := make(chan error, 1)
 	go func() {
@@ -101,12 +111,7 @@ func TestExportSplice(t *testing.T) {
 func TestExportSpliceUnread(t *testing.T) {
 	dir := t.TempDir()
 	testenv.Must(t, os.WriteFile(filepath.Join(dir, "large"), make([]byte, 4<<20), 0o644))
-	r, w, err := os.Pipe()
-	testenv.Must(t, err)
-	defer w.Close()
-	root, err := os.Open(dir)
-	testenv.Must(t, err)
-	defer root.Close()
+	root, r, w := ends(t, dir)
 	go func() {
 		io.CopyN(io.Discard, r, 100<<10)
 		r.Close()
@@ -134,16 +139,10 @@ func TestExportSpliceShrunk(t *testing.T) {
 	file := filepath.Join(dir, "large")
 	testenv.Must(t, os.WriteFile(file, make([]byte, 4<<20), 0o644))
 	testenv.Must(t, os.WriteFile(filepath.Join(dir, "more"), make([]byte, 4<<20), 0o644))
-	r, w, err := os.Pipe()
-	testenv.Must(t, err)
-	defer r.Close()
-	defer w.Close()
-	root, err := os.Open(dir)
-	testenv.Must(t, err)
-	defer root.Close()
+	root, r, w := ends(t, dir)
 	before := openFDs(t)
 	go io.Copy(io.Discard, r)
-	_, err = Tree(t.Context(), &shrinking{pipe{File: w, most: 1 << 40}, file}, root, Options{})
+	_, err := Tree(t.Context(), &shrinking{pipe{File: w, most: 1 << 40}, file}, root, Options{})
 	if err == nil || err.Error() != `read "large": it shrank while being exported` {
 		t.Errorf("got %v", err)
 	}

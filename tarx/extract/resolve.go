@@ -121,7 +121,7 @@ func (x *Extractor) inTheWay(path []byte, parent *openDir, name cname) (*openDir
 	if err == unix.ENOTDIR {
 		return nil, tarx.NotDirectory(path)
 	}
-	return nil, &tarx.NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", path)}
+	return nil, tarx.LeadsNowhere(path)
 }
 
 // enter opens the directory name of parent, which has just been made or found

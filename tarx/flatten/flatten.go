@@ -255,7 +255,7 @@ func (f *Flattener) make(path []byte) (int32, error) {
 		if !ok {
 			if s, there := f.slots[f.key(dir, part)]; there && s.entry >= f.first {
 				if f.targets[uint32(^s.node)] != "" {
-					return 0, &tarx.NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", path[:at-1])}
+					return 0, tarx.LeadsNowhere(path[:at-1])
 				}
 				return 0, tarx.NotDirectory(path[:at-1])
 			}
@@ -373,12 +373,15 @@ func (f *Flattener) link(h *tarx.Header, dir int32, base []byte, n uint32) (made
 	case !ok:
 		return false, missing
 	}
-	if old, ok := f.slots[key]; ok && old.node == s.node {
+	old, taken := f.slots[key]
+	if taken && old.node == s.node {
 		return false, nil
 	}
 	f.drop(key)
-	if _, ok := f.walk(0, parent, new(int)); !ok { // it was in what had the name
-		return false, missing
+	if taken && old.node >= 0 {
+		if _, ok := f.walk(0, parent, new(int)); !ok { // it was in the directory that had the name
+			return false, missing
+		}
 	}
 	f.slots[key] = slot{n, s.node}
 	file := uint32(^s.node)

@@ -156,7 +156,7 @@ func (t *names) walk(path []byte, addImplied func(dir int32, name []byte) (int32
 			case addImplied == nil:
 				return 0, &tarx.NameError{Msg: fmt.Sprintf("there is no directory %q", tarx.Clip(path))}
 			case fromLink:
-				return 0, &tarx.NameError{Msg: fmt.Sprintf("%q is a symlink that leads nowhere", tarx.Clip(path))}
+				return 0, tarx.LeadsNowhere(path)
 			}
 			var err error
 			if n, err = addImplied(dir, part); err != nil {
